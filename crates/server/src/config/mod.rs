@@ -1,0 +1,162 @@
+//! Configuration: ZooKeeper's `zoo.cfg` in, a [`ServerConfig`] that cannot be inconsistent out.
+//!
+//! Settings come from a file, from ZooKeeper's arguments `port dataDir [tickTime] [maxClientCnxns]`, or are the
+//! built-in ones of a server started without either; a few command-line options replace single settings. All
+//! of them take the same way: key and value pairs are looked up in the [table](find), and every mistake found
+//! is reported at once.
+//!
+//! ```
+//! use ostler_server::config::{self, Overrides};
+//!
+//! let text = b"dataDir=/var/lib/zookeeper\nclientPort=2181\ntickTime=2000\nlocalSessionsEnabled=true\n";
+//! let loaded = config::parse("zoo.cfg", text, &Overrides::default()).unwrap();
+//! assert_eq!(loaded.config.sessions.timeouts.max_ms(), 40_000);
+//! assert_eq!(
+//!     loaded.notes[0].to_string(),
+//!     "zoo.cfg:4: localSessionsEnabled has no effect: sessions are always global here, which is the stronger promise"
+//! );
+//!
+//! let wrong = config::parse("zoo.cfg", b"dataDir=/d\nclientport=2181\n", &Overrides::default()).unwrap_err();
+//! assert!(wrong.to_string().contains("zoo.cfg:2: clientport: unknown setting; the nearest known one is clientPort"));
+//! ```
+
+mod member;
+mod problem;
+mod properties;
+mod reader;
+mod resolve;
+mod server_config;
+mod summary;
+mod table;
+
+pub use problem::{ConfigError, Note, Problem};
+pub use server_config::{
+    AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ListenAddress,
+    ListenConfig, RequestLimits, ServerConfig, SessionConfig, SessionTimeouts, SuperDigest, TreeRules,
+    TtlNodes,
+};
+pub use table::{Class, Setting, find, sections};
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use reader::{Given, Origin, Reader};
+
+/// Largest configuration file that is read, in bytes; ZooKeeper's have some hundred.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A configuration and what the operator should know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: ServerConfig,
+    /// Settings without effect, replaced or adjusted ones; one log line each at start.
+    pub notes: Vec<Note>,
+}
+
+/// Settings given on the command line, which win over the others.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Instead of `dataDir`. `dataLogDir` is left alone.
+    pub data_dir: Option<PathBuf>,
+    /// Instead of `clientPortAddress` and `clientPort`.
+    pub listen: Option<ListenAddress>,
+}
+
+/// The settings of a server started without a file: clients on this machine only, data in `./ostler-data`, old
+/// data purged hourly, no limit on connections, every four-letter word.
+pub fn standalone_default(overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let built_in = [
+        ("dataDir", "./ostler-data"),
+        ("clientPortAddress", "127.0.0.1"),
+        ("clientPort", "2181"),
+        ("maxClientCnxns", "0"),
+        ("autopurge.purgeInterval", "1"),
+        ("4lw.commands.whitelist", "*"),
+    ];
+    let given = built_in.map(|(key, value)| Given::new(Origin::BuiltIn, key, value));
+    load("built-in settings", given.into(), Vec::new(), overrides)
+}
+
+/// Reads a configuration file as [`parse`] does.
+pub fn read_file(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let source = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return Err(ConfigError::Unreadable { from: source, error });
+    }
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let problem =
+            Problem::new(&source, None, format!("larger than {MAX_FILE_BYTES} bytes; not a configuration"));
+        return Err(ConfigError::Invalid { from: source, problems: vec![problem] });
+    }
+    parse(&source, &bytes, overrides)
+}
+
+/// Reads the text of a configuration file; `source` is its name in messages. Where a key is given twice, the
+/// later one wins, as in Java, and a note says so.
+pub fn parse(source: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let mut given = Vec::new();
+    let mut problems = Vec::new();
+    for entry in properties::parse(bytes) {
+        match entry {
+            Ok(entry) => given.push(Given::new(Origin::Line(entry.line), entry.key, entry.value)),
+            Err(bad) => {
+                let text =
+                    "a \\u must be followed by four hexadecimal digits; write \\\\u for a backslash and a u";
+                problems.push(Problem::new(source, Some(bad.line), text.to_owned()));
+            }
+        }
+    }
+    load(source, given, problems, overrides)
+}
+
+/// ZooKeeper's arguments `port dataDir [tickTime] [maxClientCnxns]`, with ZooKeeper's defaults for that form: no
+/// limit on connections per address. `None` if there are not two to four of them.
+pub fn from_arguments<S: AsRef<str>>(
+    arguments: &[S],
+    overrides: &Overrides,
+) -> Option<Result<Loaded, ConfigError>> {
+    if !(2..=4).contains(&arguments.len()) {
+        return None;
+    }
+    let keys = ["clientPort", "dataDir", "tickTime", "maxClientCnxns"];
+    let unlimited = [Given::new(Origin::BuiltIn, "maxClientCnxns", "0")];
+    let typed = keys.into_iter().zip(arguments);
+    let given = unlimited
+        .into_iter()
+        .chain(typed.map(|(key, value)| Given::new(Origin::CommandLine, key, value.as_ref())))
+        .collect();
+    Some(load("command line", given, Vec::new(), overrides))
+}
+
+fn load(
+    source: &str,
+    mut given: Vec<Given>,
+    problems: Vec<Problem>,
+    overrides: &Overrides,
+) -> Result<Loaded, ConfigError> {
+    if let Some(dir) = &overrides.data_dir {
+        match dir.to_str() {
+            Some(dir) => given.push(Given::new(Origin::CommandLine, "dataDir", dir)),
+            None => {
+                let problem =
+                    Problem::new("command line", None, "the data directory's name is not UTF-8".to_owned());
+                return Err(ConfigError::Invalid { from: source.to_owned(), problems: vec![problem] });
+            }
+        }
+    }
+    if let Some(listen) = &overrides.listen {
+        let host = listen.host.as_deref().unwrap_or_default();
+        given.push(Given::new(Origin::CommandLine, "clientPortAddress", host));
+        given.push(Given::new(Origin::CommandLine, "clientPort", listen.port.to_string()));
+    }
+    let mut reader = Reader::new(source, given, problems);
+    let config = resolve::resolve(&mut reader);
+    reader.finish(config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,530 @@
+//! The connections of one I/O worker: handshake, request order, reads, watches.
+
+mod connection;
+mod handshake;
+mod publication;
+mod read;
+mod request;
+mod stats;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use ostler_tree::State;
+use ostler_types::{ErrorCode, SessionId};
+use ostler_wire::{Limits, frame};
+use slab::Slab;
+
+use crate::auth::AuthSettings;
+use crate::command::CommandBuffer;
+use crate::inbox::Inbox;
+use crate::replica::{Handshake, ShardRequests};
+use crate::watches::WatchTable;
+use crate::{ConnId, ConnToken, Millis, ShardId, SharedState};
+
+pub use connection::{ClosedConnection, ConnectionEnd, Output};
+use connection::{Connection, Phase};
+pub use stats::{ConnectionFacts, Gauge, ShardStats};
+
+/// Longest time between two reports of who was heard from.
+const REPORT_MS: Millis = 100;
+/// A connection with more unsent output than this is not read from until its client takes some.
+const OUTPUT_HIGH_WATER: usize = 1 << 20;
+/// A client that lets this much pile up (only watch events can, once it is not read from) is misbehaving.
+const OUTPUT_LIMIT: usize = 64 << 20;
+/// Write requests in flight may hold this many bytes per shard; past it connections wait.
+const IN_FLIGHT_BYTES: usize = 32 << 20;
+/// What a write is told when the disk is full: it was not executed and may be tried again.
+const NO_ROOM: ErrorCode = ErrorCode::ThrottledOp;
+
+/// What a shard needs to know.
+pub struct ShardSettings {
+    /// This server's number.
+    pub server: u8,
+    /// Largest frame accepted, bytes (`jute.maxbuffer`).
+    pub max_frame: usize,
+    /// Longest string or buffer accepted (`jute.maxbuffer` + `jute.maxbuffer.extrasize`).
+    pub limits: Limits,
+    /// Bounds of a negotiated session timeout, milliseconds.
+    pub session_timeout_ms: std::ops::RangeInclusive<u32>,
+    /// Requests in flight in this shard past which connections wait their turn
+    /// (`globalOutstandingLimit`, shared out).
+    pub outstanding_limit: usize,
+    /// How long a connection may be without a session, milliseconds (`nio.sessionlessCnxnTimeout`).
+    pub sessionless_timeout_ms: Millis,
+    /// Authentication.
+    pub auth: AuthSettings,
+    /// Whether a write may enter the log now; the server clears it when the disk is full.
+    pub admission: Arc<dyn Admission>,
+    /// Draws a session's secret.
+    pub draw_secret: Box<dyn FnMut() -> [u8; 16] + Send>,
+}
+
+/// Reasons outside the node to turn requests away, shared by all shards.
+pub trait Admission: Send + Sync {
+    /// Whether there is room in the log for ordinary writes.
+    fn writes_allowed(&self) -> bool;
+    /// Whether one more session may be opened (`renew` is a returning one) now.
+    fn connect_allowed(&self, renew: bool, now: Millis) -> bool;
+}
+
+/// Something the server must do with a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// There is output to write, or the connection is to be closed once it is written.
+    Flush(ConnId),
+    /// The connection may be read from again.
+    Resume(ConnId),
+    /// A four-letter word and what followed it; answer with [`Shard::answer_text`].
+    Text(ConnToken, Vec<u8>),
+}
+
+/// See the module's documentation.
+pub struct Shard {
+    id: ShardId,
+    settings: ShardSettings,
+    state: SharedState,
+    inbox: Arc<Inbox>,
+    stats: Arc<ShardStats>,
+    connections: Slab<Connection>,
+    serial: u64,
+    sessions: HashMap<SessionId, ConnId, FixedState>,
+    watches: WatchTable,
+    commands: CommandBuffer,
+    handshakes: Vec<Handshake>,
+    /// Connections heard from since the last report.
+    heard: Vec<ConnId>,
+    next_report: Millis,
+    /// Connections we do not read from, for whatever reason.
+    paused: Vec<ConnId>,
+    /// Connections without a session and when they run out of time, oldest first.
+    sessionless: VecDeque<(Millis, ConnToken)>,
+    outstanding: usize,
+    in_flight_bytes: usize,
+    effects: Vec<Effect>,
+    notified: Vec<ConnId>,
+    /// Connections whose writes are answered and which have deferred requests to run.
+    runnable: Vec<ConnId>,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(
+        id: ShardId,
+        settings: ShardSettings,
+        state: SharedState,
+        inbox: Arc<Inbox>,
+        stats: Arc<ShardStats>,
+        now: Millis,
+    ) -> Self {
+        Shard {
+            id,
+            settings,
+            state,
+            inbox,
+            stats,
+            connections: Slab::new(),
+            serial: 0,
+            sessions: HashMap::default(),
+            watches: WatchTable::default(),
+            commands: CommandBuffer::default(),
+            handshakes: Vec::new(),
+            heard: Vec::new(),
+            next_report: now,
+            paused: Vec::new(),
+            sessionless: VecDeque::new(),
+            outstanding: 0,
+            in_flight_bytes: 0,
+            effects: Vec::new(),
+            notified: Vec::new(),
+            runnable: Vec::new(),
+        }
+    }
+
+    /// A client has connected.
+    pub fn open(&mut self, peer: SocketAddr, now: Millis) -> ConnId {
+        self.serial += 1;
+        let id = ConnId(self.connections.vacant_key() as u32);
+        self.connections.insert(Connection::new(self.serial, peer, now));
+        let token = ConnToken { id, serial: self.serial };
+        self.sessionless.push_back((now + self.settings.sessionless_timeout_ms, token));
+        self.stats.connections.set(self.connections.len() as u64);
+        id
+    }
+
+    /// Bytes have arrived on a connection; all that its socket held.
+    pub fn receive(&mut self, id: ConnId, bytes: &[u8], now: Millis) {
+        let state = self.state.clone();
+        let state = state.read();
+        self.drain_inbox(&state, now);
+        self.feed(id, bytes, &state, now);
+        self.settle(&state, now);
+    }
+
+    /// Something may be in the inbox.
+    pub fn process_inbox(&mut self, now: Millis) {
+        if self.inbox.is_waiting() {
+            let state = self.state.clone();
+            let state = state.read();
+            self.drain_inbox(&state, now);
+            self.settle(&state, now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Millis) {
+        while let Some(&(deadline, token)) = self.sessionless.front() {
+            if deadline > now {
+                break;
+            }
+            self.sessionless.pop_front();
+            if self.is_current(token) && self.connections[token.id.0 as usize].phase.is_sessionless() {
+                self.close(token.id, ConnectionEnd::NoSession);
+            }
+        }
+    }
+
+    /// What there is for the replica. `heard_through` is the time before which every socket of this shard
+    /// was last found without unread bytes.
+    pub fn take_requests(&mut self, heard_through: Millis, now: Millis) -> Option<ShardRequests> {
+        let report = now >= self.next_report;
+        if !report && self.commands.is_empty() && self.handshakes.is_empty() {
+            return None;
+        }
+        let mut touches = Vec::new();
+        if report {
+            self.next_report = now + REPORT_MS;
+            for id in std::mem::take(&mut self.heard) {
+                if let Some(connection) = self.connections.get_mut(id.0 as usize) {
+                    connection.is_in_heard = false;
+                    if connection.session != SessionId::NONE {
+                        touches.push((connection.session, connection.last_heard));
+                    }
+                }
+            }
+            // Whoever we do not read from cannot be heard; that must not cost a session, unless it is
+            // the client that takes nothing.
+            for &id in &self.paused {
+                if let Some(connection) = self.connections.get(id.0 as usize)
+                    && connection.session != SessionId::NONE
+                    && connection
+                        .output
+                        .blocked_since
+                        .is_none_or(|since| now.saturating_sub(since) < Millis::from(connection.timeout_ms))
+                {
+                    touches.push((connection.session, heard_through));
+                }
+            }
+        }
+        Some(ShardRequests {
+            shard: self.id,
+            commands: std::mem::take(&mut self.commands),
+            handshakes: std::mem::take(&mut self.handshakes),
+            touches,
+            heard_through,
+        })
+    }
+
+    /// When [`tick`](Self::tick) or [`take_requests`](Self::take_requests) has something to do next.
+    pub fn next_deadline(&self) -> Millis {
+        self.sessionless.front().map_or(self.next_report, |&(at, _)| at.min(self.next_report))
+    }
+
+    /// What the server must do, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Gives back the vector of [`take_effects`](Self::take_effects), emptied, to be filled again.
+    pub fn recycle(&mut self, mut effects: Vec<Effect>) {
+        effects.clear();
+        if self.effects.is_empty() {
+            self.effects = effects;
+        }
+    }
+
+    /// A connection's unsent output.
+    pub fn output(&mut self, id: ConnId) -> Option<&mut Output> {
+        self.connections.get_mut(id.0 as usize).map(|c| &mut c.output)
+    }
+
+    /// The server has written some of a connection's output, or the socket takes no more for now.
+    pub fn output_progress(&mut self, id: ConnId, now: Millis) {
+        let Some(connection) = self.connections.get_mut(id.0 as usize) else { return };
+        connection.is_in_flush = false;
+        let unsent = connection.output.len();
+        if unsent == 0 {
+            connection.output.blocked_since = None;
+            connection.output.shrink();
+        } else {
+            connection.output.blocked_since.get_or_insert(now);
+        }
+        if unsent < OUTPUT_HIGH_WATER && connection.paused {
+            self.resume_paused(now);
+        }
+    }
+
+    /// Whether the server should read from this connection now.
+    pub fn wants_read(&self, id: ConnId) -> bool {
+        self.connections.get(id.0 as usize).is_some_and(|c| !c.paused && c.end.is_none())
+    }
+
+    /// Whether the connection is to be closed as soon as its output is written.
+    pub fn is_closing(&self, id: ConnId) -> bool {
+        self.connections.get(id.0 as usize).is_some_and(|c| c.end.is_some())
+    }
+
+    /// The socket is closed or about to be; `end` is why, unless the shard had decided already.
+    pub fn remove(&mut self, id: ConnId, end: ConnectionEnd, now: Millis) -> Option<ClosedConnection> {
+        let mut connection = self.connections.try_remove(id.0 as usize)?;
+        let end = connection.end.take().unwrap_or(end);
+        self.outstanding -= connection.in_flight.len() + connection.deferred.len();
+        self.in_flight_bytes -= connection.in_flight.iter().map(|r| r.bytes).sum::<usize>();
+        if connection.session != SessionId::NONE && self.sessions.get(&connection.session) == Some(&id) {
+            self.sessions.remove(&connection.session);
+        }
+        self.watches.remove_connection(id);
+        self.watching_changed();
+        if connection.paused {
+            self.paused.retain(|&other| other != id);
+        }
+        self.stats.connections.set(self.connections.len() as u64);
+        self.stats.outstanding.set(self.outstanding as u64);
+        if self.outstanding == 0 || !self.paused.is_empty() {
+            self.resume_paused(now);
+        }
+        Some(ClosedConnection {
+            peer: connection.peer,
+            session: (connection.session != SessionId::NONE).then_some(connection.session),
+            end,
+            silent_ms: now.saturating_sub(connection.last_heard),
+            oversized: connection.oversized,
+        })
+    }
+
+    /// The answer to a four-letter word; the connection closes after it.
+    pub fn answer_text(&mut self, connection: ConnToken, text: &[u8]) {
+        if self.is_current(connection) {
+            self.connections[connection.id.0 as usize].output.bytes().extend_from_slice(text);
+            self.close(connection.id, ConnectionEnd::TextAnswered);
+        }
+    }
+
+    /// The facts about every connection, for `cons` and its like.
+    pub fn connection_facts(&self, now: Millis) -> Vec<ConnectionFacts> {
+        self.connections.iter().map(|(_, c)| c.facts(now)).collect()
+    }
+
+    /// Sets the counters of every connection back (`crst`).
+    pub fn reset_connection_stats(&mut self) {
+        for (_, connection) in &mut self.connections {
+            connection.stats.reset();
+        }
+    }
+
+    /// (session, path) pairs of the data watches, for `wchc` and `wchp`.
+    pub fn watch_facts(&self) -> Vec<(SessionId, String)> {
+        self.watches
+            .data_watches()
+            .filter_map(|(id, path)| Some((self.connections.get(id.0 as usize)?.session, path.to_owned())))
+            .collect()
+    }
+
+    /// Every connection, for shutting down.
+    pub fn connection_ids(&self) -> Vec<ConnId> {
+        self.connections.iter().map(|(key, _)| ConnId(key as u32)).collect()
+    }
+
+    /// No further requests are taken; connections close when what is in flight is answered.
+    pub fn begin_shutdown(&mut self) {
+        for id in self.connection_ids() {
+            let connection = &mut self.connections[id.0 as usize];
+            connection.input = Vec::new();
+            self.outstanding -= connection.deferred.len();
+            connection.deferred.clear();
+            if !connection.paused {
+                connection.paused = true;
+                self.paused.push(id);
+            }
+            connection.stopping = true;
+            if connection.in_flight.is_empty() {
+                self.close(id, ConnectionEnd::Shutdown);
+            }
+        }
+    }
+
+    /// Any byte shows that the client lives.
+    fn note_heard(&mut self, id: ConnId, now: Millis) {
+        let connection = &mut self.connections[id.0 as usize];
+        connection.last_heard = now;
+        if !connection.is_in_heard {
+            connection.is_in_heard = true;
+            self.heard.push(id);
+        }
+    }
+
+    fn is_current(&self, token: ConnToken) -> bool {
+        self.connections.get(token.id.0 as usize).is_some_and(|c| c.serial == token.serial)
+    }
+
+    /// Marks a connection for closing once its output is written. The first reason stays.
+    fn close(&mut self, id: ConnId, end: ConnectionEnd) {
+        let connection = &mut self.connections[id.0 as usize];
+        if connection.end.is_none() {
+            connection.end = Some(end);
+            connection.input = Vec::new();
+            self.flush(id);
+        }
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let connection = &mut self.connections[id.0 as usize];
+        if !connection.is_in_flush {
+            connection.is_in_flush = true;
+            self.effects.push(Effect::Flush(id));
+        }
+    }
+
+    fn watching_changed(&self) {
+        self.inbox.set_watching(!self.watches.is_empty());
+        self.stats.watches.set(self.watches.data_entries() as u64);
+    }
+
+    /// Splits what has arrived into frames and handles them while the connection may go on.
+    fn feed(&mut self, id: ConnId, bytes: &[u8], state: &State, now: Millis) {
+        if !self.connections.contains(id.0 as usize) {
+            return;
+        }
+        if !bytes.is_empty() {
+            self.stats.bytes_received.add(bytes.len() as u64);
+            self.note_heard(id, now);
+        }
+        let Some(connection) = self.connections.get_mut(id.0 as usize) else { return };
+        // Whole frames are handled where they lie; only a partial one is kept.
+        let mut kept = std::mem::take(&mut connection.input);
+        let available = if kept.is_empty() {
+            bytes
+        } else {
+            kept.extend_from_slice(bytes);
+            &kept
+        };
+        let mut at = 0;
+        while let Some(connection) = self.connections.get_mut(id.0 as usize) {
+            if connection.end.is_some() {
+                return;
+            }
+            if let Some(left) = connection.discard(available.len() - at) {
+                at = available.len() - left;
+            }
+            if connection.paused || connection.discarding() {
+                break;
+            }
+            if !self.may_take_another(id) {
+                self.pause(id);
+                break;
+            }
+            let rest = &available[at..];
+            match self.take_frame(id, rest, state, now) {
+                Some(used) => at += used,
+                None => break,
+            }
+        }
+        let Some(connection) = self.connections.get_mut(id.0 as usize) else { return };
+        if connection.end.is_some() {
+            return;
+        }
+        if at < available.len() {
+            if kept.is_empty() {
+                connection.input = bytes[at..].to_vec();
+            } else {
+                kept.drain(..at);
+                connection.input = kept;
+            }
+        }
+    }
+
+    /// Handles what stands at the front of `rest`; returns how many bytes that was, or nothing if more are
+    /// needed.
+    fn take_frame(&mut self, id: ConnId, rest: &[u8], state: &State, now: Millis) -> Option<usize> {
+        match &self.connections[id.0 as usize].phase {
+            Phase::Fresh => self.take_first_frame(id, rest, state, now),
+            // What is pipelined behind the ConnectRequest waits for its answer.
+            Phase::Connecting(_) | Phase::Text => None,
+            Phase::Established => match frame::scan(rest, self.settings.max_frame) {
+                frame::Scan::NeedMore(_) => None,
+                frame::Scan::Frame(range) => {
+                    let end = range.end;
+                    self.handle_request(id, &rest[range], state, now);
+                    Some(end)
+                }
+                frame::Scan::Negative(_) => {
+                    self.close(id, ConnectionEnd::BadFrame);
+                    Some(rest.len())
+                }
+                frame::Scan::TooLong { len } => self.take_oversized(id, rest, len, now),
+            },
+        }
+    }
+
+    fn may_take_another(&self, id: ConnId) -> bool {
+        let connection = &self.connections[id.0 as usize];
+        if connection.output.len() > OUTPUT_HIGH_WATER {
+            return false;
+        }
+        let own = connection.in_flight.len() + connection.deferred.len();
+        own == 0
+            || (self.outstanding < self.settings.outstanding_limit && self.in_flight_bytes < IN_FLIGHT_BYTES)
+    }
+
+    fn pause(&mut self, id: ConnId) {
+        let connection = &mut self.connections[id.0 as usize];
+        if !connection.paused {
+            connection.paused = true;
+            self.paused.push(id);
+        }
+    }
+
+    /// Lets waiting connections go on where there is room now.
+    fn resume_paused(&mut self, now: Millis) {
+        if self.paused.is_empty() {
+            return;
+        }
+        let state = self.state.clone();
+        let state = state.read();
+        self.drain_inbox(&state, now);
+        self.settle(&state, now);
+    }
+
+    /// Runs what has become possible: deferred requests, then connections that waited for room.
+    fn settle(&mut self, state: &State, now: Millis) {
+        loop {
+            while let Some(id) = self.runnable.pop() {
+                self.run_deferred(id, state, now);
+            }
+            if self.paused.is_empty() {
+                break;
+            }
+            let mut resumed = false;
+            for id in std::mem::take(&mut self.paused) {
+                let Some(connection) = self.connections.get(id.0 as usize) else { continue };
+                if connection.stopping || connection.end.is_some() || !self.may_take_another(id) {
+                    self.paused.push(id);
+                    continue;
+                }
+                self.connections[id.0 as usize].paused = false;
+                resumed = true;
+                self.feed(id, &[], state, now);
+                if self.wants_read(id) {
+                    self.effects.push(Effect::Resume(id));
+                }
+            }
+            if !resumed || self.runnable.is_empty() {
+                break;
+            }
+        }
+        self.stats.outstanding.set(self.outstanding as u64);
+    }
+}

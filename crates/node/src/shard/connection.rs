@@ -1,0 +1,268 @@
+//! One client connection.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ostler_tree::EndCause;
+use ostler_types::{AuthId, ErrorCode, Generation, Sequence, SessionId, Xid, Zxid};
+use ostler_wire::OpCode;
+
+use super::stats::ConnectionStats;
+use crate::Millis;
+use crate::auth::peer_id;
+use crate::command::EncodedAuth;
+
+/// Output buffers up to this size are kept between replies, bytes.
+const KEEP_OUTPUT: usize = 512;
+
+/// Where a connection stands.
+///
+/// ```text
+/// Fresh --ConnectRequest--> Connecting --session ready--> Established
+///   '--four-letter word--> Text
+/// ```
+/// From each of them the connection may end; that is `Connection::end`, because output may still be unsent.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Nothing understood yet.
+    Fresh,
+    /// A session has been asked for and the log has not answered.
+    Connecting(Box<Connecting>),
+    /// A four-letter word is being answered.
+    Text,
+    /// Requests are served.
+    Established,
+}
+
+impl Phase {
+    pub(super) fn is_sessionless(&self) -> bool {
+        matches!(self, Phase::Fresh)
+    }
+}
+
+/// What the answer to a ConnectRequest will need.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    pub(super) secret: [u8; 16],
+    pub(super) last_zxid_seen: Zxid,
+    /// The client's own form of the handshake has the flag; the answer mirrors it.
+    pub(super) has_read_only: bool,
+    pub(super) attach: bool,
+}
+
+/// A numbered request whose outcome the log has not told yet.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) xid: Xid,
+    pub(super) op: OpCode,
+    pub(super) sequence: Sequence,
+    pub(super) received: Millis,
+    pub(super) bytes: usize,
+}
+
+/// A request that must wait for the ones in flight: reads show what this session wrote before, and a write
+/// behind such a read must not be applied before the read is served.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub(super) xid: Xid,
+    pub(super) received: Millis,
+    pub(super) what: Waiting,
+}
+
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Request(OpCode, Box<[u8]>),
+    /// Already refused; the answer keeps its place in the order.
+    Refused(OpCode, ErrorCode),
+    /// An unknown operation, answered with zxid -1.
+    Unknown,
+}
+
+/// Bytes on their way to a client.
+#[derive(Debug, Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Since when the socket takes nothing, if it does not.
+    pub(super) blocked_since: Option<Millis>,
+}
+
+impl Output {
+    /// What is still to be sent.
+    pub fn unsent(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// The first `count` unsent bytes are sent.
+    pub fn advance(&mut self, count: usize) {
+        self.sent += count;
+        if self.sent == self.bytes.len() {
+            self.bytes.clear();
+            self.sent = 0;
+        } else if self.sent > (1 << 20) {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// An idle connection holds no buffer. One that is busy gets a new one with its next reply, which costs
+    /// less than the system call that sends it.
+    pub(super) fn shrink(&mut self) {
+        if self.bytes.capacity() > KEEP_OUTPUT {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+/// The rest of an oversized frame: counted and thrown away.
+#[derive(Debug)]
+struct Discard {
+    left: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) serial: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) phase: Phase,
+    pub(super) session: SessionId,
+    pub(super) generation: Generation,
+    pub(super) sequence: Sequence,
+    pub(super) timeout_ms: u32,
+    pub(super) auth: Arc<[AuthId]>,
+    pub(super) encoded_auth: EncodedAuth,
+    pub(super) in_flight: VecDeque<InFlight>,
+    pub(super) deferred: VecDeque<Deferred>,
+    pub(super) input: Vec<u8>,
+    discard: Option<Discard>,
+    pub(super) output: Output,
+    pub(super) last_heard: Millis,
+    pub(super) is_in_heard: bool,
+    pub(super) is_in_flush: bool,
+    pub(super) is_runnable: bool,
+    pub(super) paused: bool,
+    pub(super) stopping: bool,
+    pub(super) oversized: u32,
+    pub(super) end: Option<ConnectionEnd>,
+    pub(super) stats: ConnectionStats,
+}
+
+impl Connection {
+    pub(super) fn new(serial: u64, peer: SocketAddr, now: Millis) -> Self {
+        let auth: Arc<[AuthId]> = [peer_id(peer.ip())].into();
+        Connection {
+            serial,
+            peer,
+            phase: Phase::Fresh,
+            session: SessionId::NONE,
+            generation: Generation(0),
+            sequence: Sequence(0),
+            timeout_ms: 0,
+            encoded_auth: EncodedAuth::new(&auth),
+            auth,
+            in_flight: VecDeque::new(),
+            deferred: VecDeque::new(),
+            input: Vec::new(),
+            discard: None,
+            output: Output::default(),
+            last_heard: now,
+            is_in_heard: false,
+            is_in_flush: false,
+            is_runnable: false,
+            paused: false,
+            stopping: false,
+            oversized: 0,
+            end: None,
+            stats: ConnectionStats::new(now),
+        }
+    }
+
+    pub(super) fn start_discarding(&mut self, bytes: usize) {
+        self.discard = Some(Discard { left: bytes });
+    }
+
+    /// Throws away what belongs to an oversized frame; returns how many of the `available` bytes are left.
+    pub(super) fn discard(&mut self, available: usize) -> Option<usize> {
+        let discard = self.discard.as_mut()?;
+        let thrown = discard.left.min(available);
+        discard.left -= thrown;
+        if discard.left == 0 {
+            self.discard = None;
+        }
+        Some(available - thrown)
+    }
+
+    pub(super) fn discarding(&self) -> bool {
+        self.discard.is_some()
+    }
+
+    pub(super) fn add_identities(&mut self, ids: Vec<AuthId>) {
+        let mut all = self.auth.to_vec();
+        for id in ids {
+            if !all.contains(&id) {
+                all.push(id);
+            }
+        }
+        self.encoded_auth = EncodedAuth::new(&all);
+        self.auth = all.into();
+    }
+}
+
+/// Why a connection ended. Distinct from why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The client closed it, or the network did.
+    PeerClosed,
+    /// The socket reported an error.
+    SocketError,
+    /// No ConnectRequest within the time allowed.
+    NoSession,
+    /// The first bytes are no ConnectRequest.
+    BadHandshake,
+    /// A frame has a negative length or no header.
+    BadFrame,
+    /// Too many sessions are being opened right now.
+    Throttled,
+    /// The client has seen a later state than this server.
+    ClientAhead,
+    /// The session is over or the secret was wrong; the client was told "expired".
+    SessionRefused,
+    /// Another connection attached the session first; the client may come again.
+    AttachLost,
+    /// The session is served on a newer connection.
+    Moved,
+    /// The session ended.
+    SessionEnded(EndCause),
+    /// An authentication packet was refused.
+    AuthFailed,
+    /// The client does not take what it is sent.
+    NotReading,
+    /// A four-letter word was answered.
+    TextAnswered,
+    /// The server is stopping.
+    Shutdown,
+}
+
+/// A connection that is gone, for the log.
+#[derive(Clone, Debug)]
+pub struct ClosedConnection {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Its session, if it had one.
+    pub session: Option<SessionId>,
+    /// Why it ended.
+    pub end: ConnectionEnd,
+    /// How long nothing had been heard on it, milliseconds.
+    pub silent_ms: Millis,
+    /// Oversized requests it had sent.
+    pub oversized: u32,
+}

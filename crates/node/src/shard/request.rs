@@ -1,0 +1,321 @@
+//! One request of an established connection: answered, refused, numbered, or made to wait its turn.
+
+use ostler_tree::{Command, EndCause, EndCondition, State};
+use ostler_types::{ErrorCode, Xid, Zxid};
+use ostler_wire::{OpCode, ReplyWriter, Request, RequestHeader, frame};
+
+use super::Shard;
+use super::connection::{ConnectionEnd, Deferred, InFlight, Waiting};
+use crate::{ConnId, Millis};
+
+/// What is sent in place of a zxid in answer to an operation nobody knows.
+const NO_ZXID: Zxid = Zxid(-1);
+
+/// How an operation is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Through the log.
+    Write,
+    /// Through the log, and then the connection closes.
+    Close,
+    /// From this server's tree.
+    Read,
+    /// At once, whatever else is waiting.
+    Ping,
+    /// At once, on the connection alone.
+    Auth,
+    /// Not for clients, or unknown.
+    Refused,
+}
+
+fn kind(op: OpCode) -> Kind {
+    match op {
+        OpCode::Create
+        | OpCode::Create2
+        | OpCode::CreateContainer
+        | OpCode::CreateTtl
+        | OpCode::Delete
+        | OpCode::SetData
+        | OpCode::SetAcl
+        | OpCode::Multi
+        | OpCode::Reconfig => Kind::Write,
+        OpCode::CloseSession => Kind::Close,
+        OpCode::Exists
+        | OpCode::GetData
+        | OpCode::GetAcl
+        | OpCode::GetChildren
+        | OpCode::GetChildren2
+        | OpCode::Sync
+        | OpCode::CheckWatches
+        | OpCode::RemoveWatches
+        | OpCode::MultiRead
+        | OpCode::SetWatches
+        | OpCode::SetWatches2
+        | OpCode::GetEphemerals
+        | OpCode::GetAllChildrenNumber
+        | OpCode::AddWatch
+        | OpCode::WhoAmI => Kind::Read,
+        OpCode::Ping => Kind::Ping,
+        OpCode::Auth | OpCode::Sasl => Kind::Auth,
+        // ZooKeeper takes the last two from clients although they are the servers' own, and then deletes
+        // without asking an ACL, or answers without a header (docs/compatibility.md).
+        OpCode::Check | OpCode::DeleteContainer | OpCode::CreateSession => Kind::Refused,
+    }
+}
+
+impl Shard {
+    /// Handles one whole frame.
+    pub(super) fn handle_request(&mut self, id: ConnId, payload: &[u8], state: &State, now: Millis) {
+        self.stats.received.add(1);
+        let connection = &mut self.connections[id.0 as usize];
+        connection.stats.received += 1;
+        let Ok((header, body)) = RequestHeader::decode(payload) else {
+            return self.close(id, ConnectionEnd::BadFrame);
+        };
+        let xid = header.xid;
+        let Some(op) = OpCode::from_code(header.op) else {
+            return self.refuse(id, xid, Waiting::Unknown, state, now);
+        };
+        match kind(op) {
+            Kind::Ping => {
+                // Everything up to this zxid has been told on this connection: the inbox is empty.
+                let zxid = state.last_zxid();
+                let connection = &mut self.connections[id.0 as usize];
+                ReplyWriter::begin(connection.output.bytes(), Xid::PING, zxid, None);
+                self.answered(id, op, Xid::PING, zxid, now, now);
+            }
+            Kind::Auth => self.authenticate(id, xid, op, body, now),
+            Kind::Refused => self.refuse(id, xid, Waiting::Unknown, state, now),
+            Kind::Write | Kind::Close | Kind::Read => {
+                if self.must_wait(id, op) {
+                    self.defer(id, xid, Waiting::Request(op, body.into()), now);
+                } else {
+                    self.serve(id, xid, op, body, now, state, now);
+                }
+            }
+        }
+    }
+
+    /// Answers an oversized frame in its turn and throws the rest of it away.
+    pub(super) fn take_oversized(
+        &mut self,
+        id: ConnId,
+        rest: &[u8],
+        len: usize,
+        now: Millis,
+    ) -> Option<usize> {
+        let header = rest.get(frame::LENGTH_BYTES..frame::LENGTH_BYTES + RequestHeader::BYTES)?;
+        let (header, _) = RequestHeader::decode(header).expect("a whole header");
+        self.stats.received.add(1);
+        self.stats.oversized.add(1);
+        let connection = &mut self.connections[id.0 as usize];
+        connection.stats.received += 1;
+        connection.oversized += 1;
+        connection.start_discarding(len - RequestHeader::BYTES);
+        let op = OpCode::from_code(header.op).unwrap_or(OpCode::Ping);
+        self.defer(id, header.xid, Waiting::Refused(op, ErrorCode::BadArguments), now);
+        self.make_runnable_if_idle(id);
+        Some(frame::LENGTH_BYTES + RequestHeader::BYTES)
+    }
+
+    /// Reads wait for this session's writes; everything waits for what waits already.
+    fn must_wait(&self, id: ConnId, op: OpCode) -> bool {
+        let connection = &self.connections[id.0 as usize];
+        !connection.deferred.is_empty() || (kind(op) == Kind::Read && !connection.in_flight.is_empty())
+    }
+
+    fn defer(&mut self, id: ConnId, xid: Xid, what: Waiting, now: Millis) {
+        self.outstanding += 1;
+        self.connections[id.0 as usize].deferred.push_back(Deferred { xid, received: now, what });
+    }
+
+    fn make_runnable_if_idle(&mut self, id: ConnId) {
+        if self.connections[id.0 as usize].in_flight.is_empty() {
+            self.make_runnable(id);
+        }
+    }
+
+    fn refuse(&mut self, id: ConnId, xid: Xid, what: Waiting, state: &State, now: Millis) {
+        let connection = &self.connections[id.0 as usize];
+        if connection.in_flight.is_empty() && connection.deferred.is_empty() {
+            self.answer_refused(id, xid, &what, now, state, now);
+        } else {
+            self.defer(id, xid, what, now);
+        }
+    }
+
+    fn answer_refused(
+        &mut self,
+        id: ConnId,
+        xid: Xid,
+        what: &Waiting,
+        received: Millis,
+        state: &State,
+        now: Millis,
+    ) {
+        let (op, zxid, error) = match what {
+            Waiting::Refused(op, error) => (*op, state.last_zxid(), *error),
+            _ => (OpCode::Check, NO_ZXID, ErrorCode::Unimplemented),
+        };
+        let connection = &mut self.connections[id.0 as usize];
+        ReplyWriter::begin(connection.output.bytes(), xid, zxid, Some(error));
+        self.answered(id, op, xid, zxid, received, now);
+    }
+
+    /// Runs requests that have waited, up to the next that has to wait.
+    pub(super) fn run_deferred(&mut self, id: ConnId, state: &State, now: Millis) {
+        let Some(connection) = self.connections.get_mut(id.0 as usize) else { return };
+        connection.is_runnable = false;
+        while let Some(connection) = self.connections.get_mut(id.0 as usize) {
+            if connection.end.is_some() {
+                return;
+            }
+            let Some(front) = connection.deferred.front() else { break };
+            let waits = match &front.what {
+                Waiting::Request(op, _) => kind(*op) == Kind::Read,
+                Waiting::Refused(..) | Waiting::Unknown => true,
+            };
+            if waits && !connection.in_flight.is_empty() {
+                return;
+            }
+            let Deferred { xid, received, what } = connection.deferred.pop_front().expect("just looked at");
+            self.outstanding -= 1;
+            match &what {
+                Waiting::Request(op, body) => self.serve(id, xid, *op, body, received, state, now),
+                Waiting::Refused(..) | Waiting::Unknown => {
+                    self.answer_refused(id, xid, &what, received, state, now);
+                }
+            }
+        }
+        if !self.connections[id.0 as usize].paused && !self.connections[id.0 as usize].input.is_empty() {
+            self.feed(id, &[], state, now);
+        }
+    }
+
+    /// Serves a request whose turn has come.
+    #[expect(clippy::too_many_arguments, reason = "one request's facts")]
+    fn serve(
+        &mut self,
+        id: ConnId,
+        xid: Xid,
+        op: OpCode,
+        body: &[u8],
+        received: Millis,
+        state: &State,
+        now: Millis,
+    ) {
+        match kind(op) {
+            Kind::Close => self.number_close(id, xid, received, state),
+            Kind::Write => self.number_write(id, xid, op, body, received, state, now),
+            _ => match Request::decode(op, body, self.settings.limits) {
+                Ok(request) => self.serve_read(id, xid, &request, received, state, now),
+                Err(_) => {
+                    let refused = Waiting::Refused(op, ErrorCode::MarshallingError);
+                    self.answer_refused(id, xid, &refused, received, state, now);
+                }
+            },
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one request's facts")]
+    fn number_write(
+        &mut self,
+        id: ConnId,
+        xid: Xid,
+        op: OpCode,
+        body: &[u8],
+        received: Millis,
+        state: &State,
+        now: Millis,
+    ) {
+        // What cannot be decoded never enters the log; nor does anything when the disk is full.
+        let refusal = if Request::decode(op, body, self.settings.limits).is_err() {
+            Some(ErrorCode::MarshallingError)
+        } else if !self.settings.admission.writes_allowed() {
+            self.stats.refused_full.add(1);
+            Some(super::NO_ROOM)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            // The answer keeps its place behind the writes in flight.
+            self.outstanding += 1;
+            let what = Waiting::Refused(op, error);
+            self.connections[id.0 as usize].deferred.push_front(Deferred { xid, received, what });
+            if self.connections[id.0 as usize].in_flight.is_empty() {
+                let deferred = self.connections[id.0 as usize].deferred.pop_front().expect("just put there");
+                self.outstanding -= 1;
+                self.answer_refused(id, xid, &deferred.what, received, state, now);
+            }
+            return;
+        }
+        let connection = &mut self.connections[id.0 as usize];
+        connection.sequence = connection.sequence.next();
+        self.commands.push_write(
+            connection.session,
+            connection.generation,
+            connection.sequence,
+            &connection.encoded_auth,
+            op,
+            body,
+        );
+        let sequence = connection.sequence;
+        connection.in_flight.push_back(InFlight { xid, op, sequence, received, bytes: body.len() });
+        self.outstanding += 1;
+        self.in_flight_bytes += body.len();
+    }
+
+    fn number_close(&mut self, id: ConnId, xid: Xid, received: Millis, state: &State) {
+        let connection = &mut self.connections[id.0 as usize];
+        connection.sequence = connection.sequence.next();
+        let sequence = connection.sequence;
+        self.commands.push_command(&Command::EndSession {
+            session: connection.session,
+            condition: EndCondition::InSequence(connection.generation, sequence),
+            cause: EndCause::Closed,
+            // Just now, by the only wall clock that all servers share.
+            last_heard_ms: state.time_ms(),
+            owner: self.settings.server,
+        });
+        connection.in_flight.push_back(InFlight {
+            xid,
+            op: OpCode::CloseSession,
+            sequence,
+            received,
+            bytes: 0,
+        });
+        self.outstanding += 1;
+    }
+
+    fn authenticate(&mut self, id: ConnId, xid: Xid, op: OpCode, body: &[u8], now: Millis) {
+        let connection = &mut self.connections[id.0 as usize];
+        let added = match Request::decode(op, body, self.settings.limits) {
+            Ok(Request::Auth { scheme, auth }) => self.settings.auth.authenticate(
+                scheme.as_deref().unwrap_or_default(),
+                auth.unwrap_or_default(),
+                connection.peer.ip(),
+            ),
+            // SASL is not configured.
+            Ok(_) => None,
+            Err(_) => return self.close(id, ConnectionEnd::BadFrame),
+        };
+        match added {
+            Some(ids) => {
+                connection.add_identities(ids);
+                ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), None);
+                self.answered(id, op, xid, Zxid(0), now, now);
+            }
+            None => {
+                let mut reply =
+                    ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), Some(ErrorCode::AuthFailed));
+                if op == OpCode::Sasl {
+                    reply.token(None);
+                }
+                drop(reply);
+                self.stats.auth_failed.add(1);
+                self.answered(id, op, xid, Zxid(0), now, now);
+                self.close(id, ConnectionEnd::AuthFailed);
+            }
+        }
+    }
+}

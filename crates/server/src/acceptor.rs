@@ -1,0 +1,180 @@
+//! The listening socket: admits connections and deals them out to the workers.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use ostler_node::ShardStats;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::admission::{Gate, Refusal};
+use crate::config::{ListenAddress, ListenConfig};
+use crate::worker::{WorkerHandle, WorkerMessage};
+
+const LISTENER: Token = Token(0);
+const WAKE: Token = Token(1);
+/// Connections the kernel keeps waiting for us; it caps this at `net.core.somaxconn`. ZooKeeper leaves it at
+/// Java's 50, which a reconnect storm overruns at once.
+const DEFAULT_BACKLOG: i32 = 4096;
+/// After running out of file descriptors.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Why the client port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; is another server running there? Choose another port with clientPort or --listen")]
+pub struct ListenError {
+    address: String,
+    source: std::io::Error,
+}
+
+/// The client port, open but not yet served.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: std::net::TcpListener,
+    keep_alive: bool,
+}
+
+impl Listener {
+    /// Opens the port. Until [`Acceptor::run`] the kernel queues who connects.
+    pub(crate) fn bind(config: &ListenConfig) -> Result<Listener, ListenError> {
+        let fail = |source| ListenError { address: config.client.to_string(), source };
+        let socket = bind(&config.client, config.backlog.map_or(DEFAULT_BACKLOG, |n| n.get() as i32));
+        Ok(Listener { socket: socket.map_err(fail)?, keep_alive: config.tcp_keep_alive })
+    }
+
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+fn bind(address: &ListenAddress, backlog: i32) -> std::io::Result<std::net::TcpListener> {
+    let candidates: Vec<SocketAddr> = match &address.host {
+        Some(host) => (host.as_str(), address.port).to_socket_addrs()?.collect(),
+        // One socket for both families where the system has IPv6.
+        None => vec![
+            SocketAddr::from(([0u16; 8], address.port)),
+            SocketAddr::from(([0u8; 4], address.port)),
+        ],
+    };
+    let mut last = std::io::Error::new(ErrorKind::NotFound, "the host has no address");
+    for candidate in candidates {
+        let attempt = || {
+            let socket = Socket::new(Domain::for_address(candidate), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            if candidate.is_ipv6() {
+                socket.set_only_v6(address.host.is_some())?;
+            }
+            socket.bind(&candidate.into())?;
+            socket.listen(backlog)?;
+            socket.set_nonblocking(true)?;
+            Ok(std::net::TcpListener::from(socket))
+        };
+        match attempt() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// See the module's documentation.
+pub(crate) struct Acceptor {
+    poll: Poll,
+    listener: mio::net::TcpListener,
+    keep_alive: bool,
+    gate: Arc<Gate>,
+    workers: Vec<(WorkerHandle, Arc<ShardStats>)>,
+    next: usize,
+    stop: Arc<AtomicBool>,
+}
+
+/// Stops the acceptor.
+pub(crate) struct AcceptorHandle {
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl AcceptorHandle {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Fails only if the acceptor is gone.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        listener: Listener,
+        gate: Arc<Gate>,
+        workers: Vec<(WorkerHandle, Arc<ShardStats>)>,
+    ) -> std::io::Result<(Acceptor, AcceptorHandle)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let keep_alive = listener.keep_alive;
+        let mut listener = mio::net::TcpListener::from_std(listener.socket);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let acceptor = Acceptor { poll, listener, keep_alive, gate, workers, next: 0, stop: stop.clone() };
+        Ok((acceptor, AcceptorHandle { stop, waker }))
+    }
+
+    /// Accepts until told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(4);
+        let mut retry = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.poll.poll(&mut events, retry)
+                && error.kind() != ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "cannot wait for connections, stopping");
+                std::process::exit(crate::EXIT_FAILURE);
+            }
+            retry = None;
+            loop {
+                match self.listener.accept() {
+                    Ok((stream, peer)) => self.admit(stream, peer),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // The client was gone before we came to it.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(error) => {
+                        tracing::error!(%error, "cannot accept connections; if this says \"too many open files\", raise the limit (ulimit -n)");
+                        retry = Some(BACK_OFF);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: mio::net::TcpStream, peer: SocketAddr) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if let Err(refusal) = self.gate.admit(peer.ip()) {
+            match refusal {
+                Refusal::PerAddress(limit) => {
+                    tracing::warn!(%peer, limit, "too many connections from this address (maxClientCnxns)");
+                }
+                Refusal::Total(limit) => tracing::warn!(%peer, limit, "too many connections (maxCnxns)"),
+            }
+            // A reset tells the client at once, and leaves nothing behind here.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        }
+        // Neither setting matters for correctness; the next read or write will tell if the peer is gone.
+        let _ = stream.set_nodelay(true);
+        if self.keep_alive {
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new());
+        }
+        // The least loaded worker; among equals, in turn.
+        let count = self.workers.len();
+        let chosen = (0..count)
+            .map(|i| (self.next + i) % count)
+            .min_by_key(|&i| self.workers[i].1.connections.get())
+            .expect("there is a worker");
+        self.next = (chosen + 1) % count;
+        self.workers[chosen].0.send(WorkerMessage::Accepted(stream.into(), peer));
+    }
+}

@@ -1,0 +1,219 @@
+//! The thread that decides: consensus, apply, expiry. It touches neither a socket nor a disk.
+
+use std::collections::VecDeque;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+
+use ostler_node::{Millis, Replica, ShardId, ShardRequests, SharedState};
+use ostler_replication::{LogEntry, ProposeError, Replicator};
+use ostler_types::{LogIndex, SessionId, Term};
+
+use crate::clock;
+use crate::log_writer::{LogRequest, LogWriterHandle};
+use crate::snapshots::SnapshotRequest;
+use crate::worker::WorkerHandle;
+
+/// The unit of raft's clock (design, "Fast failover").
+const TICK_MS: Millis = 50;
+/// While this many rounds wait for the disk, further requests are collected: they become one entry.
+const MAX_ROUNDS_AT_DISK: usize = 2;
+/// Events handled before the log and the shards have their turn.
+const MAX_EVENTS_PER_TURN: usize = 4096;
+
+/// What reaches the core.
+pub(crate) enum CoreEvent {
+    /// A shard has something.
+    Shard(ShardRequests),
+    /// Rounds up to this number are durable.
+    Persisted(u64),
+    /// A snapshot at this index is durable and validated; or it failed, and the next one may be tried.
+    SnapshotDone(Option<LogIndex>),
+    /// When sessions expire, for `dump`: milliseconds from now.
+    Deadlines(SyncSender<Vec<(Millis, SessionId)>>),
+    /// Every worker has ended; finish what is in the log and end.
+    Stop,
+}
+
+/// See the module's documentation.
+pub(crate) struct Core {
+    events: Receiver<CoreEvent>,
+    replicator: Replicator,
+    replica: Replica,
+    log: LogWriterHandle,
+    snapshots: Sender<SnapshotRequest>,
+    state: SharedState,
+    workers: Vec<WorkerHandle>,
+    /// Told once, when sessions can be served.
+    serving: Option<SyncSender<()>>,
+    at_disk: VecDeque<u64>,
+    snapshot_running: bool,
+    led: bool,
+    woken: Vec<ShardId>,
+}
+
+impl Core {
+    #[expect(clippy::too_many_arguments, reason = "assembled once, in one place")]
+    pub(crate) fn new(
+        events: Receiver<CoreEvent>,
+        replicator: Replicator,
+        replica: Replica,
+        log: LogWriterHandle,
+        snapshots: Sender<SnapshotRequest>,
+        state: SharedState,
+        workers: Vec<WorkerHandle>,
+        serving: SyncSender<()>,
+    ) -> Core {
+        Core {
+            events,
+            replicator,
+            replica,
+            log,
+            snapshots,
+            state,
+            workers,
+            serving: Some(serving),
+            at_disk: VecDeque::new(),
+            snapshot_running: false,
+            led: false,
+            woken: Vec::new(),
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) {
+        self.replicator.campaign();
+        let mut next_tick = clock::now() + TICK_MS;
+        let mut stopping = false;
+        loop {
+            let mut now = clock::now();
+            if now >= next_tick {
+                self.replicator.tick();
+                // After a stall the ticks that were missed stay missed: catching up would depose a leader.
+                next_tick = now + TICK_MS;
+            }
+            self.replica.tick(now, clock::wall_ms());
+            self.advance(now);
+            if stopping && self.at_disk.is_empty() {
+                return;
+            }
+            let deadline = self.replica.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
+            match self.events.recv_timeout(clock::until(deadline, now)) {
+                Ok(first) => {
+                    now = clock::now();
+                    stopping |= self.handle(first, now);
+                    for _ in 0..MAX_EVENTS_PER_TURN {
+                        let Ok(event) = self.events.try_recv() else { break };
+                        stopping |= self.handle(event, now);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Handles one event; returns whether it is time to stop.
+    fn handle(&mut self, event: CoreEvent, now: Millis) -> bool {
+        match event {
+            CoreEvent::Shard(requests) => self.replica.receive(requests, now),
+            CoreEvent::Persisted(number) => {
+                while self.at_disk.front().is_some_and(|&n| n <= number) {
+                    self.at_disk.pop_front();
+                }
+                self.replicator.persisted(number);
+            }
+            CoreEvent::SnapshotDone(index) => {
+                self.snapshot_running = false;
+                if let Some(index) = index {
+                    self.log.send(LogRequest::Purge { up_to: index.0 });
+                }
+            }
+            CoreEvent::Deadlines(reply) => {
+                let deadlines = self.replica.deadlines();
+                let from_now = deadlines.into_iter().map(|(at, session)| (at.saturating_sub(now), session));
+                // Whoever asked may have given up.
+                let _ = reply.send(from_now.collect());
+            }
+            CoreEvent::Stop => return true,
+        }
+        false
+    }
+
+    /// Proposes, hands rounds to the disk, applies what is committed.
+    fn advance(&mut self, now: Millis) {
+        if self.at_disk.len() < MAX_ROUNDS_AT_DISK
+            && self.replicator.is_leader()
+            && let Some(proposal) = self.replica.take_proposal(clock::wall_ms())
+        {
+            match self.replicator.propose(proposal.entries) {
+                Ok((term, first)) => self.replica.proposed(term, first),
+                Err(error @ (ProposeError::NotLeader | ProposeError::Dropped)) => {
+                    // The only voter leads from its first round on and sets no limit on proposals.
+                    crate::die(crate::EXIT_FAILURE, format_args!("a single voter refused a proposal: {error}"));
+                }
+            }
+        }
+        while let Some(output) = self.replicator.poll() {
+            self.at_disk.push_back(output.number);
+            self.log.send(LogRequest::Append {
+                number: output.number,
+                entries: output.append,
+                hard_state: output.hard_state,
+                must_sync: output.must_sync,
+            });
+            self.apply(&output.committed, now);
+        }
+        self.replica.publish_stale(&mut self.woken);
+        for shard in self.woken.drain(..) {
+            self.workers[shard.0 as usize].wake();
+        }
+        for end in self.replica.take_ended() {
+            crate::events::session_ended(&end);
+        }
+        if let Some(ahead_ms) = self.replica.take_clock_alarm() {
+            tracing::error!(
+                ahead_ms,
+                "the wall clock runs ahead of elapsed time: TTL and unused container znodes are not removed \
+                 until it agrees again or the server is restarted"
+            );
+        }
+    }
+
+    fn apply(&mut self, committed: &[LogEntry], now: Millis) {
+        let Some(last) = committed.last() else { return };
+        for entry in committed {
+            if let Err(error) =
+                self.replica.apply(entry.term, entry.index, &entry.data, now, &mut self.woken)
+            {
+                crate::die(
+                    crate::EXIT_DATA,
+                    format_args!("cannot apply log entry {}: {error}", entry.index),
+                );
+            }
+        }
+        self.replicator.applied(last.index);
+        if !self.led && last.term == self.replicator.term() {
+            self.led = true;
+            self.replica.lead();
+        }
+        if self.replica.is_serving()
+            && let Some(serving) = self.serving.take()
+        {
+            // The main thread waits for this and for nothing else.
+            let _ = serving.send(());
+        }
+        if self.replica.snapshot_due() && !self.snapshot_running {
+            self.start_snapshot(last.term, last.index);
+        }
+    }
+
+    fn start_snapshot(&mut self, term: Term, index: LogIndex) {
+        self.snapshot_running = true;
+        self.replica.snapshot_taken();
+        // From here on apply keeps what the walk has not reached.
+        self.state.write().begin_snapshot_walk();
+        // The snapshot thread ends after this one.
+        let _ = self.snapshots.send(SnapshotRequest { term, index });
+    }
+}
+

@@ -2,4 +2,5 @@
 //! four-letter words.
 
 pub mod config;
+pub mod logging;
 pub mod words;

@@ -55,6 +55,15 @@ pub struct Loaded {
     pub notes: Vec<Note>,
 }
 
+impl Loaded {
+    /// Logs every note, a line each.
+    pub fn log_notes(&self) {
+        for note in &self.notes {
+            tracing::warn!("{note}");
+        }
+    }
+}
+
 /// Settings given on the command line, which win over the others.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {

@@ -70,6 +70,51 @@ words! {
     Wchs = "wchs",
 }
 
+/// What a word does besides being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it only reports.
+    None,
+    /// The statistics of every connection start anew.
+    ResetConnections,
+    /// The server's statistics start anew: latency, packet counters, and the metrics of `mntr` that count.
+    ResetServer,
+    /// Eight bytes follow, big-endian: the new trace mask.
+    SetTraceMask,
+}
+
+impl Word {
+    /// What it does besides being answered.
+    pub fn effect(self) -> Effect {
+        match self {
+            Word::Crst => Effect::ResetConnections,
+            Word::Srst => Effect::ResetServer,
+            Word::Stmk => Effect::SetTraceMask,
+            Word::Conf
+            | Word::Cons
+            | Word::Dirs
+            | Word::Dump
+            | Word::Envi
+            | Word::Gtmk
+            | Word::Hash
+            | Word::Isro
+            | Word::Mntr
+            | Word::Ruok
+            | Word::Srvr
+            | Word::Stat
+            | Word::Wchc
+            | Word::Wchp
+            | Word::Wchs => Effect::None,
+        }
+    }
+
+    /// Whether it is answered [`super::NOT_SERVING`] while the server is not serving. The others speak of the
+    /// program, not of the tree (`isro` then says `null`).
+    pub fn needs_serving(self) -> bool {
+        !matches!(self, Word::Ruok | Word::Isro | Word::Envi | Word::Gtmk | Word::Stmk)
+    }
+}
+
 /// What telnet sends when it is told to close (`0xfff4fffd`); ZooKeeper recognises it and just closes.
 pub const TELNET_CLOSE: [u8; 4] = [0xff, 0xf4, 0xff, 0xfd];
 

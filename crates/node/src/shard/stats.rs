@@ -185,8 +185,12 @@ pub struct ConnectionFacts {
     pub last_latency_ms: u32,
     /// Smallest latency.
     pub min_latency_ms: u32,
-    /// Mean latency.
-    pub avg_latency_ms: u64,
+    /// Sum of all latencies.
+    pub total_latency_ms: u64,
+    /// Requests in the latency figures.
+    pub answered: u64,
+    /// When it was last heard from.
+    pub last_heard: Millis,
     /// Largest latency.
     pub max_latency_ms: u32,
     /// Whether it is read from now.
@@ -212,7 +216,9 @@ impl super::Connection {
             last_response_ago_ms: (stats.answered > 0).then(|| now.saturating_sub(stats.last_response)),
             last_latency_ms: stats.last_latency_ms,
             min_latency_ms: stats.min_latency_ms.unwrap_or(0),
-            avg_latency_ms: stats.total_latency_ms.checked_div(stats.answered).unwrap_or(0),
+            total_latency_ms: stats.total_latency_ms,
+            answered: stats.answered,
+            last_heard: self.last_heard,
             max_latency_ms: stats.max_latency_ms,
             reading: !self.paused,
             writing: self.output.len() > 0,

@@ -1,0 +1,357 @@
+//! Answers four-letter words: gathers the facts from every thread and has `words` put them into text.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::time::Duration;
+
+use ostler_node::{ConnToken, ConnectionFacts, Millis, ShardId, ShardStats, SharedState};
+use ostler_types::SessionId;
+use ostler_wire::OpCode;
+
+use crate::clock;
+use crate::config::ServerConfig;
+use crate::core::CoreEvent;
+use crate::log_writer::LogStats;
+use crate::words::{
+    self, ConnectionDeadline, ConnectionReport, DataSizes, DigestReport, DumpReport, Effect, Environment,
+    LastOperation, Memory, Mode, MonitorReport, ServerReport, SessionDeadline, SessionReport, Summary,
+    WatchTotals, Word,
+};
+use crate::worker::{WorkerHandle, WorkerMessage};
+
+/// A thread that does not answer by then is stuck; the rest of the report goes out without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A four-letter word somebody sent.
+pub(crate) struct Question {
+    pub(crate) shard: ShardId,
+    pub(crate) connection: ConnToken,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Everything a report may speak of.
+pub(crate) struct Reporter {
+    pub(crate) config: ServerConfig,
+    pub(crate) client_port: u16,
+    pub(crate) state: SharedState,
+    pub(crate) workers: Vec<(WorkerHandle, Arc<ShardStats>)>,
+    pub(crate) core: Sender<CoreEvent>,
+    pub(crate) log: Arc<LogStats>,
+    pub(crate) started: Millis,
+    pub(crate) trace_mask: i64,
+}
+
+impl Reporter {
+    /// Answers until every worker is gone.
+    pub(crate) fn run(mut self, questions: Receiver<Question>) {
+        for question in questions {
+            let text = self.answer(&question.bytes);
+            let worker = &self.workers[question.shard.0 as usize].0;
+            worker.send(WorkerMessage::Answer(question.connection, text));
+        }
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let Some(word) = bytes.first_chunk().and_then(|four| Word::from_bytes(*four)) else {
+            // Not a word: ZooKeeper takes it for a length and closes.
+            return Vec::new();
+        };
+        if !self.config.words.allows(word) {
+            return words::not_whitelisted(word).into_bytes();
+        }
+        match word.effect() {
+            Effect::None => {}
+            Effect::ResetConnections => {
+                self.ask_workers(WorkerMessage::ResetConnections);
+            }
+            Effect::ResetServer => self.workers.iter().for_each(|(_, stats)| stats.reset()),
+            Effect::SetTraceMask => {
+                if let Some(mask) = bytes.get(4..).and_then(|rest| rest.first_chunk()) {
+                    self.trace_mask = i64::from_be_bytes(*mask);
+                }
+            }
+        }
+        self.text(word).into_bytes()
+    }
+
+    fn text(&self, word: Word) -> String {
+        match word {
+            Word::Conf => words::conf(&self.config, self.client_port, &self.data_sizes()),
+            Word::Cons => words::cons(&self.connections()),
+            Word::Crst => words::CONNECTION_STATS_RESET.to_owned(),
+            Word::Dirs => words::dirs(&self.data_sizes()),
+            Word::Dump => words::dump(self.dump()),
+            Word::Envi => words::envi(&Environment::of_this_process(), Memory::now()),
+            Word::Gtmk | Word::Stmk => words::trace_mask(self.trace_mask),
+            Word::Hash => words::hash(&self.digests()),
+            Word::Isro => words::isro(Some(Mode::Standalone)).to_owned(),
+            Word::Mntr => words::mntr(&self.monitor()),
+            Word::Ruok => words::IMOK.to_owned(),
+            Word::Srst => words::SERVER_STATS_RESET.to_owned(),
+            Word::Srvr => words::srvr(&self.server()),
+            Word::Stat => words::stat(&self.server(), &self.connections()),
+            Word::Wchc => {
+                let mut by_session: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+                for (session, path) in self.watches() {
+                    by_session.entry(session).or_default().push(path);
+                }
+                words::wchc(by_session)
+            }
+            Word::Wchp => {
+                let mut by_path: BTreeMap<String, Vec<SessionId>> = BTreeMap::new();
+                for (session, path) in self.watches() {
+                    by_path.entry(path).or_default().push(session);
+                }
+                words::wchp(by_path)
+            }
+            Word::Wchs => {
+                let watches = self.watches();
+                let distinct = |mut all: Vec<&str>| {
+                    all.sort_unstable();
+                    all.dedup();
+                    all.len() as u64
+                };
+                let mut sessions: Vec<SessionId> = watches.iter().map(|(session, _)| *session).collect();
+                sessions.sort_unstable();
+                sessions.dedup();
+                words::wchs(WatchTotals {
+                    connections: sessions.len() as u64,
+                    paths: distinct(watches.iter().map(|(_, path)| &**path).collect()),
+                    watches: watches.len() as u64,
+                })
+            }
+        }
+    }
+
+    /// Puts a question to every worker at once and collects the answers.
+    fn ask_workers<T>(&self, question: impl Fn(SyncSender<T>) -> WorkerMessage) -> Vec<T> {
+        let asked: Vec<_> = self
+            .workers
+            .iter()
+            .map(|(worker, _)| {
+                let (sender, answer) = sync_channel(1);
+                worker.send(question(sender));
+                answer
+            })
+            .collect();
+        asked.into_iter().filter_map(|answer| answer.recv_timeout(PATIENCE).ok()).collect()
+    }
+
+    fn facts(&self) -> Vec<ConnectionFacts> {
+        self.ask_workers(WorkerMessage::Connections).into_iter().flatten().collect()
+    }
+
+    fn watches(&self) -> Vec<(SessionId, String)> {
+        let mut watches: Vec<_> =
+            self.ask_workers(WorkerMessage::Watches).into_iter().flatten().collect();
+        watches.sort_unstable();
+        watches
+    }
+
+    fn connections(&self) -> Vec<ConnectionReport> {
+        let (now, wall_ms) = (clock::now(), clock::wall_ms());
+        self.facts().iter().map(|facts| connection_report(facts, now, wall_ms)).collect()
+    }
+
+    fn total(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.workers.iter().map(|(_, stats)| of(stats)).sum()
+    }
+
+    fn server(&self) -> ServerReport {
+        let state = self.state.read();
+        let min = self
+            .workers
+            .iter()
+            .filter_map(|(_, stats)| stats.latency_min_ms_plus_one.get().checked_sub(1))
+            .min();
+        ServerReport {
+            mode: Mode::Standalone,
+            latency_ms: Summary {
+                count: self.total(|s| s.latency_count.get()),
+                sum: self.total(|s| s.latency_total_ms.get()),
+                min: min.unwrap_or(0),
+                max: self.workers.iter().map(|(_, s)| s.latency_max_ms.get()).max().unwrap_or(0),
+            },
+            received: self.total(|s| s.received.get()),
+            sent: self.total(|s| s.sent.get()),
+            connections: self.total(|s| s.connections.get()),
+            outstanding: self.total(|s| s.outstanding.get()),
+            zxid: state.last_zxid(),
+            nodes: state.node_count() as u64,
+        }
+    }
+
+    fn digests(&self) -> Vec<DigestReport> {
+        let state = self.state.read();
+        state
+            .tree_digest_history()
+            .map(|entry| DigestReport { zxid: entry.zxid, digest: entry.digest as i64 })
+            .collect()
+    }
+
+    fn monitor(&self) -> MonitorReport {
+        use std::sync::atomic::Ordering::Relaxed;
+        let server = self.server();
+        let state = self.state.read();
+        let fsyncs = Summary {
+            count: self.log.fsyncs.load(Relaxed),
+            sum: self.log.fsync_total_us.load(Relaxed) / 1_000,
+            min: 0,
+            max: self.log.fsync_max_us.load(Relaxed) / 1_000,
+        };
+        MonitorReport {
+            server,
+            uptime_ms: clock::now().saturating_sub(self.started),
+            sessions: state.sessions().len() as u64,
+            ephemerals: state.ephemeral_count() as u64,
+            watches: self.total(|s| s.watches.get()),
+            data_bytes: state.approximate_data_size(),
+            file_descriptors: file_descriptors(),
+            response_bytes: [-1; 3],
+            auth_failed: self.total(|s| s.auth_failed.get()),
+            counters: vec![
+                ("bytes_received_count", self.total(|s| s.bytes_received.get())),
+                ("connection_revalidate_count", self.total(|s| s.sessions_attached.get())),
+                ("large_requests_rejected", self.total(|s| s.oversized.get())),
+                ("throttled_ops", self.total(|s| s.refused_full.get())),
+                ("fsync_threshold_exceed_count", self.log.slow_fsyncs.load(Relaxed)),
+            ],
+            summaries: vec![("fsynctime", fsyncs, None)],
+        }
+    }
+
+    fn dump(&self) -> DumpReport {
+        let (now, wall_ms) = (clock::now(), clock::wall_ms() as u64);
+        let (sender, answer) = sync_channel(1);
+        let deadlines = match self.core.send(CoreEvent::Deadlines(sender)) {
+            Ok(()) => answer.recv_timeout(PATIENCE).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        let connections = self
+            .facts()
+            .iter()
+            .map(|facts| ConnectionDeadline {
+                expires_unix_ms: connection_deadline(facts, now, wall_ms),
+                peer: facts.peer,
+                session: facts.session,
+            })
+            .collect();
+        let state = self.state.read();
+        DumpReport {
+            sessions: deadlines
+                .into_iter()
+                .map(|(from_now, session)| SessionDeadline { expires_unix_ms: wall_ms + from_now, session })
+                .collect(),
+            ephemerals: state
+                .ephemeral_owners()
+                .map(|session| (session, state.ephemerals_of(session)))
+                .collect(),
+            connections,
+        }
+    }
+
+    fn data_sizes(&self) -> DataSizes {
+        let data = &self.config.data;
+        let (snapshot_dir, log_dir) = crate::recovery::directories(data);
+        let size = |dir: &Path, ending: &str| {
+            let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+            entries
+                .flatten()
+                .filter(|entry| entry.file_name().to_string_lossy().ends_with(ending))
+                .filter_map(|entry| entry.metadata().ok())
+                .map(|metadata| metadata.len())
+                .sum()
+        };
+        DataSizes {
+            snapshot_bytes: size(&snapshot_dir, ".snap"),
+            log_bytes: size(&log_dir, ".wal"),
+            snapshot_dir,
+            log_dir,
+        }
+    }
+}
+
+/// When the connection would be closed for silence: with its session.
+fn connection_deadline(facts: &ConnectionFacts, now: Millis, wall_ms: u64) -> u64 {
+    let heard_ago = now.saturating_sub(facts.last_heard);
+    wall_ms + u64::from(facts.timeout_ms).saturating_sub(heard_ago)
+}
+
+fn connection_report(facts: &ConnectionFacts, now: Millis, wall_ms: i64) -> ConnectionReport {
+    let session = (facts.session != SessionId::NONE).then(|| SessionReport {
+        id: facts.session,
+        last_operation: facts.last_op.map_or(LastOperation::CreateSession, last_operation),
+        established_unix_ms: (wall_ms as u64).saturating_sub(facts.age_ms),
+        timeout_ms: facts.timeout_ms,
+        last_cxid: facts.last_xid.map(|xid| xid.0),
+        last_zxid: (facts.last_zxid.0 >= 0).then_some(facts.last_zxid),
+        last_response_ms: facts.last_response_ago_ms.map_or(0, |ago| now.saturating_sub(ago)),
+        last_latency_ms: facts.last_latency_ms.into(),
+        latency_ms: facts.latency_ms(),
+    });
+    ConnectionReport {
+        peer: facts.peer,
+        reading: facts.reading,
+        writing: facts.writing,
+        queued: facts.outstanding as u64,
+        received: facts.received,
+        sent: facts.sent,
+        session,
+    }
+}
+
+trait Latency {
+    fn latency_ms(&self) -> Summary;
+}
+
+impl Latency for ConnectionFacts {
+    fn latency_ms(&self) -> Summary {
+        Summary {
+            count: self.answered,
+            sum: self.total_latency_ms,
+            min: self.min_latency_ms.into(),
+            max: self.max_latency_ms.into(),
+        }
+    }
+}
+
+fn last_operation(op: OpCode) -> LastOperation {
+    match op {
+        OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
+            LastOperation::Create
+        }
+        OpCode::Delete | OpCode::DeleteContainer => LastOperation::Delete,
+        OpCode::Exists => LastOperation::Exists,
+        OpCode::GetData => LastOperation::GetData,
+        OpCode::SetData => LastOperation::SetData,
+        OpCode::GetAcl => LastOperation::GetAcl,
+        OpCode::SetAcl => LastOperation::SetAcl,
+        OpCode::GetChildren | OpCode::GetChildren2 => LastOperation::GetChildren,
+        OpCode::Sync => LastOperation::Sync,
+        OpCode::Ping => LastOperation::Ping,
+        OpCode::Check => LastOperation::Check,
+        OpCode::Multi => LastOperation::Multi,
+        OpCode::Reconfig => LastOperation::Reconfig,
+        OpCode::CheckWatches => LastOperation::CheckWatches,
+        OpCode::RemoveWatches => LastOperation::RemoveWatches,
+        OpCode::MultiRead => LastOperation::MultiRead,
+        OpCode::Auth | OpCode::Sasl => LastOperation::None,
+        OpCode::SetWatches => LastOperation::SetWatches,
+        OpCode::SetWatches2 => LastOperation::SetWatches2,
+        OpCode::GetEphemerals => LastOperation::GetEphemerals,
+        OpCode::GetAllChildrenNumber => LastOperation::GetAllChildrenNumber,
+        OpCode::AddWatch => LastOperation::AddWatch,
+        OpCode::WhoAmI => LastOperation::WhoAmI,
+        OpCode::CreateSession => LastOperation::CreateSession,
+        OpCode::CloseSession => LastOperation::CloseSession,
+    }
+}
+
+/// Open descriptors of this process and their limit, where the system tells.
+fn file_descriptors() -> Option<(u64, u64)> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+    Some((open, limit))
+}

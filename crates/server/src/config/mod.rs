@@ -97,9 +97,7 @@ pub fn read_file(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErr
         return Err(ConfigError::Unreadable { from: source, error });
     }
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        let problem =
-            Problem::new(&source, None, format!("larger than {MAX_FILE_BYTES} bytes; not a configuration"));
-        return Err(ConfigError::Invalid { from: source, problems: vec![problem] });
+        return Err(one_problem(&source, format!("larger than {MAX_FILE_BYTES} bytes; not a configuration")));
     }
     parse(&source, &bytes, overrides)
 }
@@ -123,13 +121,12 @@ pub fn parse(source: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded
 }
 
 /// ZooKeeper's arguments `port dataDir [tickTime] [maxClientCnxns]`, with ZooKeeper's defaults for that form: no
-/// limit on connections per address. `None` if there are not two to four of them.
-pub fn from_arguments<S: AsRef<str>>(
-    arguments: &[S],
-    overrides: &Overrides,
-) -> Option<Result<Loaded, ConfigError>> {
+/// limit on connections per address.
+pub fn from_arguments<S: AsRef<str>>(arguments: &[S], overrides: &Overrides) -> Result<Loaded, ConfigError> {
     if !(2..=4).contains(&arguments.len()) {
-        return None;
+        let text =
+            format!("{} arguments: expected port dataDir [tickTime] [maxClientCnxns]", arguments.len());
+        return Err(one_problem("command line", text));
     }
     let keys = ["clientPort", "dataDir", "tickTime", "maxClientCnxns"];
     let unlimited = [Given::new(Origin::BuiltIn, "maxClientCnxns", "0")];
@@ -138,7 +135,7 @@ pub fn from_arguments<S: AsRef<str>>(
         .into_iter()
         .chain(typed.map(|(key, value)| Given::new(Origin::CommandLine, key, value.as_ref())))
         .collect();
-    Some(load("command line", given, Vec::new(), overrides))
+    load("command line", given, Vec::new(), overrides)
 }
 
 fn load(
@@ -151,9 +148,7 @@ fn load(
         match dir.to_str() {
             Some(dir) => given.push(Given::new(Origin::CommandLine, "dataDir", dir)),
             None => {
-                let problem =
-                    Problem::new("command line", None, "the data directory's name is not UTF-8".to_owned());
-                return Err(ConfigError::Invalid { from: source.to_owned(), problems: vec![problem] });
+                return Err(one_problem("command line", "the data directory's name is not UTF-8".to_owned()));
             }
         }
     }
@@ -165,6 +160,10 @@ fn load(
     let mut reader = Reader::new(source, given, problems);
     let config = resolve::resolve(&mut reader);
     reader.finish(config)
+}
+
+fn one_problem(source: &str, text: String) -> ConfigError {
+    ConfigError::Invalid { from: source.to_owned(), problems: vec![Problem::new(source, None, text)] }
 }
 
 #[cfg(test)]

@@ -308,14 +308,13 @@ fn digest_auth(reader: &mut Reader) -> Option<DigestAuth> {
     enabled.then_some(DigestAuth { algorithm, super_digest })
 }
 
-/// The words given, or ZooKeeper's own: `srvr`, and `isro` in read-only mode.
+/// The words given, and those that `FourLetterCommands.isEnabled` always adds because ZooKeeper's own scripts
+/// and servers ask them: `srvr`, and `isro` in read-only mode.
 fn whitelist(reader: &mut Reader, read_only_mode: bool) -> Whitelist {
     let name = "4lw.commands.whitelist";
-    let Some(list) = reader.text(name) else {
-        let isro = read_only_mode.then_some(Word::Isro);
-        return isro.into_iter().chain([Word::Srvr]).collect();
-    };
-    let mut words = Vec::new();
+    let mut words = vec![Word::Srvr];
+    words.extend(read_only_mode.then_some(Word::Isro));
+    let list = reader.text(name).unwrap_or_default();
     for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let bytes = <[u8; 4]>::try_from(item.as_bytes()).ok();
         match bytes.and_then(Word::from_bytes) {

@@ -38,9 +38,10 @@ pub struct SessionReport {
     pub established_unix_ms: u64,
     /// The timeout granted, in milliseconds.
     pub timeout_ms: u32,
-    /// xid of the last request answered, if there was one.
+    /// xid of the last request answered, the handshake counting as 0; negative ones (heartbeats, for one) are not
+    /// shown. `None` after `crst`.
     pub last_cxid: Option<i32>,
-    /// zxid of the last reply, if there was one.
+    /// zxid of the last reply. `None` after `crst`.
     pub last_zxid: Option<Zxid>,
     /// When the last reply was sent: milliseconds since any fixed moment, 0 if there was none.
     pub last_response_ms: u64,
@@ -126,7 +127,7 @@ pub(super) fn write_connection(out: &mut String, connection: &ConnectionReport, 
             ",sid={},lop={},est={},to={}",
             session.id, session.last_operation, session.established_unix_ms, session.timeout_ms
         );
-        if let Some(cxid) = session.last_cxid {
+        if let Some(cxid) = session.last_cxid.filter(|&cxid| cxid >= 0) {
             let _ = write!(out, ",lcxid={cxid:#x}");
         }
         let latency = &session.latency_ms;
@@ -219,7 +220,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn addresses_and_negative_xids_print_as_in_java() {
+    fn addresses_print_as_in_java_and_negative_xids_do_not() {
         let peer = |text: &str| JavaAddress(text.parse().unwrap()).to_string();
         assert_eq!(peer("[::1]:2181"), "/[0:0:0:0:0:0:0:1]:2181");
         assert_eq!(peer("[::ffff:10.0.0.1]:7"), "/10.0.0.1:7");
@@ -227,6 +228,6 @@ pub(super) mod tests {
         pinged.session.as_mut().unwrap().last_cxid = Some(-2);
         pinged.writing = true;
         let text = cons(&[pinged]);
-        assert!(text.contains(",lcxid=0xfffffffe,") && text.contains("[5]("), "{text}");
+        assert!(!text.contains("lcxid") && text.contains("[5]("), "{text}");
     }
 }

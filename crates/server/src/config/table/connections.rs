@@ -236,7 +236,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "4lw.commands.whitelist",
         "srvr",
         "words",
-        "four-letter words answered, separated by commas; `*` is all",
+        "four-letter words answered besides `srvr`, separated by commas; `*` is all",
     ),
     no_effect("jvm.pause.monitor", "false", "true/false", "log pauses of the JVM", JVM),
     no_effect("jvm.pause.info-threshold.ms", "1000", "ms", "pause that is logged", JVM),

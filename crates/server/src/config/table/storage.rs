@@ -240,7 +240,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "readonlymode.enabled",
         "false",
         "true/false",
-        "adds `isro` to the default 4lw.commands.whitelist; one server alone never turns read-only",
+        "adds `isro` to 4lw.commands.whitelist; one server alone never turns read-only",
     ),
     no_effect(
         "messageTracker.Enabled",

@@ -1,0 +1,79 @@
+//! What the arguments mean: one function per command.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use ostler_server::config::{self, ConfigError, Loaded, Overrides};
+use ostler_server::logging;
+
+use crate::arguments::{Arguments, Check, Command, Serve, ServeOptions};
+
+/// How the program ends. The numbers are documented in `--help` and `docs/operations.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Success = 0,
+    Failure = 1,
+    /// Wrong arguments or configuration; also what the argument parser itself exits with.
+    Usage = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Exit {
+    match arguments.command {
+        None => serve(&[], &arguments.serve),
+        Some(Command::Serve(Serve { settings, options })) => serve(&settings, &options),
+        Some(Command::Check(check)) => self::check(&check),
+    }
+}
+
+fn serve(settings: &[String], options: &ServeOptions) -> Exit {
+    let loaded = match load(settings, options) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("ostler: {error}");
+            return Exit::Usage;
+        }
+    };
+    if options.print_config {
+        return print(&format!("{:#}", loaded.to_json()));
+    }
+    if let Err(error) = logging::start(options.log_format(), &options.log_level) {
+        eprintln!("ostler: {error}");
+        return Exit::Failure;
+    }
+    loaded.log_notes();
+    eprintln!("ostler: this build can read configurations but not serve yet");
+    Exit::Failure
+}
+
+fn load(settings: &[String], options: &ServeOptions) -> Result<Loaded, ConfigError> {
+    let overrides = Overrides { data_dir: options.data_dir.clone(), listen: options.listen.clone() };
+    match settings {
+        [] => config::standalone_default(&overrides),
+        [file] => config::read_file(Path::new(file), &overrides),
+        arguments => config::from_arguments(arguments, &overrides),
+    }
+}
+
+/// To standard output, where somebody may have stopped reading.
+fn print(text: &str) -> Exit {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            eprintln!("ostler: cannot write the output: {error}");
+            Exit::Failure
+        }
+    }
+}
+
+fn check(check: &Check) -> Exit {
+    let Check { data_dir, json: _ } = check;
+    eprintln!("ostler: this build cannot check {} yet", data_dir.display());
+    Exit::Failure
+}

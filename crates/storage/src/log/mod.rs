@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use record::MAX_ENTRY_BYTES;
 use record::{Encoder, Stamp};
-pub(crate) use replay::{Scan, scan};
+pub(crate) use replay::{Scan, has_segments, scan};
 use segment::{SEGMENT_HEADER, SegmentHeader};
 use spare::Spare;
 pub use spare::SpareMaker;

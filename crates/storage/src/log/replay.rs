@@ -122,6 +122,15 @@ pub(crate) fn scan(
     scanner.finish(spare, leftovers).map(Some)
 }
 
+/// True if there is any segment in `dir`, which need not exist.
+pub(crate) fn has_segments(disk: &dyn Disk, dir: &Path) -> std::io::Result<bool> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names.iter().any(|name| segment::parse_name(name).is_some())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// How much of `bytes` there is before its trailing zeros.
 fn written(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)

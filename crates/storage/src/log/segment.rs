@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::HardState;
-use super::record::{u32_at, u64_at};
 use crate::Identity;
+use crate::bytes_at::{u32_at, u64_at};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{DiskError, IoContext};
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use record::MAX_ENTRY_BYTES;
 use record::{Encoder, Stamp};
-pub(crate) use replay::{Scan, scan};
+pub(crate) use replay::{Scan, has_segments, scan};
 use segment::{SEGMENT_HEADER, SegmentHeader};
 use spare::Spare;
 pub use spare::SpareMaker;
@@ -269,7 +269,7 @@ impl Log {
         let (from, bytes) = &scan.in_doubt;
         file.write_all_at(bytes, *from).on("write", &last.path)?;
         if let Some(cut) = &scan.cut {
-            segment::zero_fill(&*file, cut.offset..cut.offset + cut.bytes).on("cut", &last.path)?;
+            segment::clear(&*file, cut.offset..cut.offset + cut.bytes).on("cut", &last.path)?;
         }
         file.sync_data().on("sync", &last.path)?;
 
@@ -278,7 +278,7 @@ impl Log {
             if spare.len == options.segment_bytes {
                 let file: Arc<dyn DiskFile> =
                     disk.open(&spare.path, OpenMode::Write).on("open", &spare.path)?.into();
-                segment::zero_fill(&*file, 0..spare.dirty).on("clear", &spare.path)?;
+                segment::clear(&*file, 0..spare.dirty).on("clear", &spare.path)?;
                 file.sync_data().on("sync", &spare.path)?;
                 spares.put(Spare { seq: spare.seq, file });
             } else {
@@ -323,8 +323,9 @@ impl Log {
     /// that is larger than a segment makes its segment larger.
     ///
     /// # Errors
-    /// After [`AppendError::Full`] the log is as before and the same append may be tried again. After
-    /// [`AppendError::Fatal`] the process must stop.
+    /// After [`AppendError::Full`] the log is as before: try again later. (Should the process die before that, a
+    /// part of the failed append may be found in the log at the next start, as after any append that was under
+    /// way.) After [`AppendError::Fatal`] the process must stop.
     pub fn append(&mut self, batches: &[Batch]) -> Result<(), AppendError> {
         if let Some(cause) = &self.fatal {
             return Err(AppendError::Fatal { cause: cause.clone() });
@@ -610,9 +611,9 @@ impl Log {
         let limit = self.current.limit;
         let Range { start, end } = garbage.range;
         let cleared = if end > limit && garbage.spare.is_none() {
-            file.set_len(start.max(limit)).and_then(|()| segment::write_zeros(&**file, start..limit))
+            file.set_len(start.max(limit)).and_then(|()| segment::clear(&**file, start..limit))
         } else {
-            segment::write_zeros(&**file, start..end)
+            segment::clear(&**file, start..end)
         };
         match cleared {
             Ok(()) => {}

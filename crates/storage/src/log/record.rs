@@ -26,6 +26,7 @@ use bytes::Bytes;
 
 use super::{Entry, HardState, LogStart};
 use crate::Identity;
+use crate::bytes_at::{u32_at, u64_at};
 
 /// Bytes of a record's header.
 pub(crate) const HEADER: usize = 32;
@@ -284,16 +285,6 @@ fn decode_hard_state(body: &[u8]) -> Option<Payload> {
 
 fn decode_log_start(body: &[u8]) -> Option<Payload> {
     (body.len() == 16).then(|| Payload::LogStart(LogStart { index: u64_at(body, 0), term: u64_at(body, 8) }))
-}
-
-/// The little-endian number at `at`; the caller has checked that it lies within `bytes`.
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
-}
-
-/// The little-endian number at `at`; the caller has checked that it lies within `bytes`.
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))
 }
 
 #[cfg(test)]

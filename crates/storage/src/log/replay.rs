@@ -122,6 +122,15 @@ pub(crate) fn scan(
     scanner.finish(spare, leftovers).map(Some)
 }
 
+/// True if there is any segment in `dir`, which need not exist.
+pub(crate) fn has_segments(disk: &dyn Disk, dir: &Path) -> std::io::Result<bool> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names.iter().any(|name| segment::parse_name(name).is_some())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// How much of `bytes` there is before its trailing zeros.
 fn written(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)
@@ -154,8 +163,8 @@ struct Scanner<'a> {
     hard_state: Option<HardState>,
     entries: Vec<Entry>,
     base: u64,
-    /// No entry was read yet, so `base` is only what the oldest header says.
-    only_header_seen: bool,
+    /// No [`super::LogStart`] was read yet, so `base` is what the oldest header says.
+    base_is_from_header: bool,
     last_index: u64,
     last_term: u64,
     term_before: Option<u64>,
@@ -175,7 +184,7 @@ impl<'a> Scanner<'a> {
             hard_state: None,
             entries: Vec::new(),
             base: 0,
-            only_header_seen: true,
+            base_is_from_header: true,
             last_index: 0,
             last_term: 0,
             term_before: None,
@@ -322,12 +331,10 @@ impl<'a> Scanner<'a> {
     fn apply(&mut self, payload: Payload, segment: &mut ScannedSegment, at: usize) -> Result<(), OpenError> {
         match payload {
             Payload::Entry(entry) => {
-                if entry.index <= self.base && self.only_header_seen && entry.index > 0 {
-                    // The first segment that is left began with entries that replaced some of a purged one.
+                if self.base_is_from_header && (1..=self.base).contains(&entry.index) {
+                    // It replaced the tail of a segment that has been purged since.
                     self.base = entry.index - 1;
-                    self.last_index = self.base;
                 }
-                self.only_header_seen = false;
                 if entry.index <= self.base || entry.index > self.last_index + 1 {
                     let found = format!(
                         "entry {} cannot follow a log that reaches from {} to {}",
@@ -350,7 +357,7 @@ impl<'a> Scanner<'a> {
             }
             Payload::HardState(state) => self.hard_state = Some(state),
             Payload::LogStart(start) => {
-                self.only_header_seen = false;
+                self.base_is_from_header = false;
                 segment.note_index(start.index);
                 self.entries.clear();
                 self.base = start.index;

@@ -477,7 +477,7 @@ impl DiskFile for SimFile {
         let go = state.begin(Op::Write)?;
         let (mut done, mut result) = match go {
             Go::Normally => (buf.len(), Ok(())),
-            Go::Failing(fault) => (state.random.below(buf.len() as u64 + 1) as usize, Err(fault.error())),
+            Go::Failing(fault) => (state.random.partial(buf.len()), Err(fault.error())),
         };
         let end = offset + done as u64;
         let len = state.node(self.node)?.current().len() as u64;
@@ -543,6 +543,9 @@ impl Inner {
     }
 }
 
+/// Writes up to this many bytes are not cut in the middle by the death of the process.
+const SHORT_WRITE: usize = 128;
+
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to choose faults.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -553,6 +556,11 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// How much of a write was done when it failed. A short one comes out of one page and is done or not.
+    fn partial(&mut self, len: usize) -> usize {
+        if len <= SHORT_WRITE { self.below(2) as usize * len } else { self.below(len as u64 + 1) as usize }
     }
 
     /// A number below `bound`, 0 if that is 0.

@@ -1,19 +1,19 @@
 """kazoo's own test suite, from its source archive, on its threading handler and one server.
 
-kazoo's harness starts its servers itself, by calling `java`. `shim/java` stands in for it and starts the server under
-test on the configuration the harness wrote, so their files stay as they are.
+kazoo's harness starts its servers itself, by calling `java`. `shim/java` (lib/stand_in.py) starts the server under test
+instead, on the configuration the harness wrote, so their files stay as they are.
 """
 
 import fnmatch
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 
 import outcomes
+import stand_in
 import toolchain
-from servers import command, free_ports
+from servers import free_ports
 
 SUMMARY = "kazoo 2.11's own test suite (Python, threading handler)"
 NEEDS_SERVER = False
@@ -28,7 +28,6 @@ QUICK = ["test_client.py", "test_connection.py", "test_lock.py", "test_watchers.
 
 def prepare(kit):
     environment = toolchain.python_environment("kazoo/python", kit.source / "requirements.txt")
-    toolchain.zookeeper_classpath() if kit.server_kind == "zookeeper" else toolchain.ostler_binary()
 
     def unpack(directory):
         toolchain.note(f"pip: kazoo {VERSION} (source archive)")
@@ -50,22 +49,16 @@ def run(kit):
     scratch.mkdir()
     # One server takes five adjacent ports: client, election, leader, admin, TLS client.
     ports = free_ports(5)
-    placeholder = "CONFIG"
     environment = dict(
         os.environ,
-        PATH=os.pathsep.join([str(kit.source / "shim"), os.environ["PATH"]]),
+        **stand_in.environment(kit, kit.source / "shim"),
         TMPDIR=str(scratch),
         ZOOKEEPER_VERSION=toolchain.ZOOKEEPER_VERSION,
-        ZOOKEEPER_CLASSPATH="the shim knows",
+        ZOOKEEPER_CLASSPATH="the stand-in knows",
         ZOOKEEPER_CLUSTER_SIZE="1",
         ZOOKEEPER_PORT_OFFSET=str(ports[0]),
         PYTHONDONTWRITEBYTECODE="1",
-        COMPAT_SHIM_PYTHON=sys.executable,
-        COMPAT_SHIM_SERVER=kit.server_kind,
-        COMPAT_SHIM_COMMAND="\x1f".join(command(kit.server_kind, placeholder)),
-        COMPAT_SHIM_LOG=str(kit.log_file("server.log")),
     )
-    kit.log_file("server.log").unlink(missing_ok=True)
     # A listed skip is never run: it would only wait for a server that is not there.
     skipped, deselect = [], []
     for case in collect(kit, source, environment):

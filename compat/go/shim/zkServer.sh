@@ -1,0 +1,2 @@
+#!/bin/sh
+exec $COMPAT_STAND_IN "$@"

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Verify a data directory that no server is using, and say what it holds. Changes nothing.
     Check(Check),
+    /// Measure a server: any that speaks ZooKeeper's protocol.
+    Bench(ostler_cli::bench::BenchArgs),
 }
 
 #[derive(Args, Debug)]
@@ -92,6 +94,9 @@ pub(crate) struct ServeOptions {
 pub(crate) struct Check {
     /// The dataDir of the configuration, or the `ostler` directory in it.
     pub(crate) data_dir: PathBuf,
+    /// The dataLogDir, if it is another directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

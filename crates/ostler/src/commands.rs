@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ostler_server::config::{self, ConfigError, Loaded, Overrides};
-use ostler_server::logging;
+use ostler_server::{StartError, logging};
 
 use crate::arguments::{Arguments, Check, Command, Serve, ServeOptions};
 
@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Failure = 1,
     /// Wrong arguments or configuration; also what the argument parser itself exits with.
     Usage = 2,
+    /// The data directory cannot be used.
+    DataUnusable = 3,
 }
 
 impl From<Exit> for ExitCode {
@@ -24,11 +26,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-pub(crate) fn run(arguments: Arguments) -> Exit {
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
-        None => serve(&[], &arguments.serve),
-        Some(Command::Serve(Serve { settings, options })) => serve(&settings, &options),
-        Some(Command::Check(check)) => self::check(&check),
+        None => serve(&[], &arguments.serve).into(),
+        Some(Command::Serve(Serve { settings, options })) => serve(&settings, &options).into(),
+        Some(Command::Check(check)) => self::check(&check).into(),
+        Some(Command::Bench(bench)) => ostler_cli::bench::run(&bench),
     }
 }
 
@@ -47,9 +50,16 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
         eprintln!("ostler: {error}");
         return Exit::Failure;
     }
-    loaded.log_notes();
-    eprintln!("ostler: this build can read configurations but not serve yet");
-    Exit::Failure
+    match ostler_server::run(loaded) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            eprintln!("ostler: {error}");
+            match error {
+                StartError::Recovery(_) => Exit::DataUnusable,
+                StartError::Listen(_) | StartError::System(_) => Exit::Failure,
+            }
+        }
+    }
 }
 
 fn load(settings: &[String], options: &ServeOptions) -> Result<Loaded, ConfigError> {
@@ -73,7 +83,12 @@ fn print(text: &str) -> Exit {
 }
 
 fn check(check: &Check) -> Exit {
-    let Check { data_dir, json: _ } = check;
-    eprintln!("ostler: this build cannot check {} yet", data_dir.display());
-    Exit::Failure
+    let log_dir = check.log_dir.as_deref().unwrap_or(&check.data_dir);
+    let report = ostler_server::check(&check.data_dir, log_dir);
+    let printed = if check.json { print(&report.to_json()) } else { print(&report.to_string()) };
+    match printed {
+        Exit::Success if report.good => Exit::Success,
+        Exit::Success => Exit::DataUnusable,
+        failed => failed,
+    }
 }

@@ -8,5 +8,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    commands::run(arguments::Arguments::parse()).into()
+    commands::run(arguments::Arguments::parse())
 }

@@ -24,7 +24,9 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Why the client port cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; is another server running there? Choose another port with clientPort or --listen")]
+#[error(
+    "cannot listen on {address}: {source}; is another server running there? Choose another port with clientPort or --listen"
+)]
 pub struct ListenError {
     address: String,
     source: std::io::Error,
@@ -54,10 +56,7 @@ fn bind(address: &ListenAddress, backlog: i32) -> std::io::Result<std::net::TcpL
     let candidates: Vec<SocketAddr> = match &address.host {
         Some(host) => (host.as_str(), address.port).to_socket_addrs()?.collect(),
         // One socket for both families where the system has IPv6.
-        None => vec![
-            SocketAddr::from(([0u16; 8], address.port)),
-            SocketAddr::from(([0u8; 4], address.port)),
-        ],
+        None => vec![SocketAddr::from(([0u16; 8], address.port)), SocketAddr::from(([0u8; 4], address.port))],
     };
     let mut last = std::io::Error::new(ErrorKind::NotFound, "the host has no address");
     for candidate in candidates {

@@ -149,7 +149,10 @@ impl Core {
                 Ok((term, first)) => self.replica.proposed(term, first),
                 Err(error @ (ProposeError::NotLeader | ProposeError::Dropped)) => {
                     // The only voter leads from its first round on and sets no limit on proposals.
-                    crate::die(crate::EXIT_FAILURE, format_args!("a single voter refused a proposal: {error}"));
+                    crate::die(
+                        crate::EXIT_FAILURE,
+                        format_args!("a single voter refused a proposal: {error}"),
+                    );
                 }
             }
         }
@@ -182,13 +185,9 @@ impl Core {
     fn apply(&mut self, committed: &[LogEntry], now: Millis) {
         let Some(last) = committed.last() else { return };
         for entry in committed {
-            if let Err(error) =
-                self.replica.apply(entry.term, entry.index, &entry.data, now, &mut self.woken)
+            if let Err(error) = self.replica.apply(entry.term, entry.index, &entry.data, now, &mut self.woken)
             {
-                crate::die(
-                    crate::EXIT_DATA,
-                    format_args!("cannot apply log entry {}: {error}", entry.index),
-                );
+                crate::die(crate::EXIT_DATA, format_args!("cannot apply log entry {}: {error}", entry.index));
             }
         }
         self.replicator.applied(last.index);
@@ -211,9 +210,11 @@ impl Core {
         self.snapshot_running = true;
         self.replica.snapshot_taken();
         // From here on apply keeps what the walk has not reached.
-        self.state.write().begin_snapshot_walk();
+        let mut state = self.state.write();
+        let request =
+            SnapshotRequest { term, index, zxid: state.last_zxid(), walk: state.begin_snapshot_walk() };
+        drop(state);
         // The snapshot thread ends after this one.
-        let _ = self.snapshots.send(SnapshotRequest { term, index });
+        let _ = self.snapshots.send(request);
     }
 }
-

@@ -19,12 +19,7 @@ const MAX_APPEND_BYTES: usize = 8 << 20;
 /// What the log is asked to do.
 pub(crate) enum LogRequest {
     /// Make a round durable and report its number.
-    Append {
-        number: u64,
-        entries: Vec<LogEntry>,
-        hard_state: Option<HardState>,
-        must_sync: bool,
-    },
+    Append { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState>, must_sync: bool },
     /// A snapshot covers everything up to this index.
     Purge { up_to: u64 },
 }

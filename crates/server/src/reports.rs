@@ -144,8 +144,7 @@ impl Reporter {
     }
 
     fn watches(&self) -> Vec<(SessionId, String)> {
-        let mut watches: Vec<_> =
-            self.ask_workers(WorkerMessage::Watches).into_iter().flatten().collect();
+        let mut watches: Vec<_> = self.ask_workers(WorkerMessage::Watches).into_iter().flatten().collect();
         watches.sort_unstable();
         watches
     }

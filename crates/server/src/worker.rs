@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use ostler_node::{
-    ConnId, ConnToken, ConnectionEnd, ConnectionFacts, Effect, Millis, Shard, ShardId,
-};
+use ostler_node::{ConnId, ConnToken, ConnectionEnd, ConnectionFacts, Effect, Millis, Shard, ShardId};
 use ostler_types::SessionId;
 
 use crate::admission::Gate;

@@ -34,7 +34,10 @@ pub struct SnapshotReader {
 
 impl SnapshotReader {
     /// Opens a file and reads its header and footer.
-    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotReader, SnapshotError> {
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no snapshot of a version known here.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let file = disk.open(path, OpenMode::Read).on("open", path)?;
         let file_len = file.len().on("examine", path)?;
         let bad = |offset, bad| match bad {

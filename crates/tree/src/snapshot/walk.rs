@@ -26,6 +26,18 @@ pub struct SnapshotWalk {
     footer: Footer,
 }
 
+impl SnapshotWalk {
+    /// Znodes in the snapshot.
+    pub fn znodes(&self) -> u64 {
+        self.footer.znodes
+    }
+
+    /// The state's agreement digest at the moment the walk shows.
+    pub fn agreement_digest(&self) -> u64 {
+        self.footer.agreement_digest
+    }
+}
+
 /// How far a slice brought the walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {

@@ -1,0 +1,158 @@
+//! From a data directory to a state that can go on: newest usable snapshot, then the log after it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ostler_replication::{HardState, LogEntry};
+use ostler_storage::{
+    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, RealDisk, RecoverError,
+    SnapshotError, SnapshotInfo, SnapshotReader, SnapshotStore,
+};
+use ostler_tree::State;
+use ostler_tree::snapshot::{RestoreError, Restorer};
+use ostler_types::{LogIndex, Term};
+
+use crate::config::DataConfig;
+
+/// Why the data directory cannot be served from. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// It is in use, or holds somebody else's files.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A directory is missing and must not be made.
+    #[error("{} does not exist and datadir.autocreate is false; create it, or correct dataDir or dataLogDir", .0.display())]
+    Missing(PathBuf),
+    /// Log or snapshots are damaged or do not fit together.
+    #[error(transparent)]
+    Damaged(#[from] RecoverError),
+    /// The snapshot passed its checksums but cannot be understood.
+    #[error("{}: {source}", file.display())]
+    Snapshot {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: RestoreError,
+    },
+    /// The snapshot could not be read.
+    #[error(transparent)]
+    Read(#[from] SnapshotError),
+    /// The disk could not be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Log and state contradict each other although each is intact.
+    #[error("{0}; restore dataDir and dataLogDir from the same moment")]
+    Inconsistent(String),
+}
+
+/// Everything a server goes on from.
+pub(crate) struct Recovered {
+    /// Holds the directories' locks.
+    pub(crate) data_dir: DataDir,
+    pub(crate) identity: Identity,
+    pub(crate) state: State,
+    pub(crate) log: Log,
+    pub(crate) log_tail: ostler_replication::Recovered,
+    pub(crate) snapshots: SnapshotStore,
+}
+
+/// Where snapshots and log live: beside anything ZooKeeper has there.
+pub(crate) fn directories(config: &DataConfig) -> (PathBuf, PathBuf) {
+    let under = |dir: &Path| dir.join(ostler_storage::SUBDIRECTORY);
+    (under(&config.data_dir), under(&config.data_log_dir))
+}
+
+/// Opens, checks and reads the data directory, or begins a new one.
+pub(crate) fn recover(config: &DataConfig) -> Result<Recovered, RecoveryError> {
+    if !config.create_missing {
+        for dir in [&config.data_dir, &config.data_log_dir] {
+            if !dir.is_dir() {
+                return Err(RecoveryError::Missing(dir.clone()));
+            }
+        }
+    }
+    let data_dir = DataDir::open(Arc::new(RealDisk), &config.data_dir, &config.data_log_dir)?;
+    let fresh = Identity { cluster_id: random_id(), node_id: random_id() };
+    let options = LogOptions::with_segment_bytes(config.segment_bytes.get());
+    let data = data_dir.recover(ExpectIdentity::OrCreate(fresh), options)?;
+    for error in &data.unusable {
+        tracing::warn!(%error, "a snapshot is damaged; an older one and the log make up for it");
+    }
+    if let Some(cut) = &data.recovered.cut {
+        tracing::warn!(
+            file = %cut.file.display(),
+            offset = cut.offset,
+            bytes = cut.bytes,
+            "cut a write that a crash had interrupted; nothing in it was acknowledged"
+        );
+    }
+    let state = match &data.snapshot {
+        Some(info) => restore(data.snapshots.read(info)?, info)?,
+        None => State::with_index_seed(random_id()),
+    };
+    if let Some(info) = &data.snapshot
+        && state.applied_index().0 != info.meta.index
+    {
+        return Err(RecoveryError::Inconsistent(format!(
+            "snapshot {} says index {} but holds index {}",
+            info.path.display(),
+            info.meta.index,
+            state.applied_index()
+        )));
+    }
+    let recovered = data.recovered;
+    let hard_state = recovered.hard_state.unwrap_or_default();
+    let entries = recovered.entries.len();
+    let log_tail = ostler_replication::Recovered {
+        snapshot: data.snapshot.as_ref().map_or((0, 0), |s| (s.meta.index, s.meta.term)),
+        hard_state: HardState { term: hard_state.term, vote: hard_state.vote, commit: hard_state.commit },
+        entries: recovered
+            .entries
+            .into_iter()
+            .map(|e| LogEntry { term: Term(e.term), index: LogIndex(e.index), data: e.data })
+            .collect(),
+    };
+    tracing::info!(
+        identity = %recovered.identity,
+        snapshot_index = log_tail.snapshot.0,
+        entries,
+        created = recovered.created,
+        "data directory opened"
+    );
+    Ok(Recovered {
+        data_dir,
+        identity: recovered.identity,
+        state,
+        log: data.log,
+        log_tail,
+        snapshots: data.snapshots,
+    })
+}
+
+fn restore(mut reader: SnapshotReader, info: &SnapshotInfo) -> Result<State, RecoveryError> {
+    let wrap = |source| RecoveryError::Snapshot { file: info.path.clone(), source };
+    let mut restorer = Restorer::new(random_id());
+    loop {
+        let block = reader.next_block()?;
+        if block.is_empty() {
+            break;
+        }
+        restorer.feed(block).map_err(wrap)?;
+    }
+    restorer.finish().map_err(wrap)
+}
+
+/// Reads a snapshot without holding the directory's lock, for `ostler check`.
+pub(crate) fn read_snapshot(info: &SnapshotInfo) -> Result<State, RecoveryError> {
+    restore(SnapshotReader::open(&RealDisk, &info.path)?, info)
+}
+
+/// A random number that is not 0, which stands for "none" in raft.
+fn random_id() -> u64 {
+    loop {
+        let id = getrandom::u64().expect("the operating system has random numbers");
+        if id != 0 {
+            return id;
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The server put together: threads, channels, start and stop.
+//!
+//! ```text
+//!  acceptor --sockets--> worker (one per core): mio loop + session shard --requests--> core: consensus,
+//!                          ^   |                                                        replica, apply
+//!                          |   '--four-letter words--> reporter                          |  |    |
+//!                          '------------- inbox + wake-up ------------------------------'  |    |
+//!                                                        log writer <--rounds to persist---'    |
+//!                                                        snapshot writer <--walk from here on---'
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread::JoinHandle;
+
+use ostler_node::{
+    AuthSettings, CleanerSettings, DigestAlgorithm, Inbox, Replica, ReplicaSettings, Shard, ShardId,
+    ShardSettings, ShardStats, SharedState,
+};
+use ostler_replication::Replicator;
+use ostler_tree::Settings;
+use ostler_wire::Limits;
+
+use crate::acceptor::{Acceptor, AcceptorHandle, ListenError, Listener};
+use crate::admission::Gate;
+use crate::clock;
+use crate::config::{self, ServerConfig, TtlNodes};
+use crate::core::{Core, CoreEvent};
+use crate::log_writer::{LogStats, LogWriter};
+use crate::recovery::{self, RecoveryError};
+use crate::reports::Reporter;
+use crate::snapshots::SnapshotWriter;
+use crate::worker::{Worker, WorkerHandle, WorkerMessage};
+
+/// A standalone server's number, as in ZooKeeper: the top byte of its session ids.
+const STANDALONE_ID: u8 = 1;
+/// Most I/O workers: past this the core, not the sockets, is what is busy.
+const MAX_WORKERS: usize = 8;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The client port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The data directory.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The operating system refused a thread or a descriptor.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    acceptor: AcceptorHandle,
+    acceptor_thread: JoinHandle<()>,
+    workers: Vec<WorkerHandle>,
+    worker_threads: Vec<JoinHandle<()>>,
+    core: std::sync::mpsc::Sender<CoreEvent>,
+    core_thread: JoinHandle<()>,
+    rest: Vec<JoinHandle<()>>,
+    /// Held as long as the server runs.
+    _data: ostler_storage::DataDir,
+}
+
+impl Server {
+    /// Opens the port, recovers the data and serves. Returns once sessions can be served.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start(config: ServerConfig) -> Result<Server, StartError> {
+        // The port first: of two servers started by mistake the second must not touch anything.
+        let listener = Listener::bind(&config.listen)?;
+        let address = listener.address()?;
+        let recovered = recovery::recover(&config.data)?;
+        let now = clock::now();
+        let state: SharedState = Arc::new(parking_lot::RwLock::new(recovered.state));
+        let gate = Arc::new(Gate::new(&config.listen, now));
+        let (core_sender, core_events) = channel();
+        let (question_sender, questions) = channel();
+
+        let worker_count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        let (mut workers, mut handles, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..worker_count {
+            let id = ShardId(index as u16);
+            let (inbox, stats) = (Arc::new(Inbox::default()), Arc::new(ShardStats::default()));
+            let settings = shard_settings(&config, gate.clone(), worker_count);
+            let make_shard = {
+                let (state, inbox, stats) = (state.clone(), inbox.clone(), stats.clone());
+                move |now| Shard::new(id, settings, state, inbox, stats, now)
+            };
+            let (worker, handle) =
+                Worker::new(id, core_sender.clone(), question_sender.clone(), gate.clone(), make_shard)?;
+            workers.push(worker);
+            handles.push((handle, stats));
+            inboxes.push(inbox);
+        }
+        drop(question_sender);
+
+        let log_stats = Arc::new(LogStats::default());
+        let spares = recovered.log.spare_maker();
+        let (log_writer, log_handle) = LogWriter::new(
+            recovered.log,
+            core_sender.clone(),
+            gate.clone(),
+            log_stats.clone(),
+            config.data.fsync_warning,
+        );
+        let (snapshot_sender, snapshot_requests) = channel();
+        let snapshot_writer = SnapshotWriter::new(
+            recovered.snapshots,
+            recovered.identity,
+            state.clone(),
+            core_sender.clone(),
+            &config.data,
+        );
+        let replicator = Replicator::single_voter(recovered.identity.node_id, recovered.log_tail)
+            .map_err(|error| RecoveryError::Inconsistent(error.to_string()))?;
+        let replica = Replica::new(replica_settings(&config), state.clone(), inboxes, now);
+        let (serving_sender, serving) = sync_channel(1);
+        let core = Core::new(
+            core_events,
+            replicator,
+            replica,
+            log_handle,
+            snapshot_sender,
+            state.clone(),
+            handles.iter().map(|(handle, _)| handle.clone()).collect(),
+            serving_sender,
+        );
+
+        let mut rest = vec![
+            spawn("log", move || log_writer.run())?,
+            spawn("snapshot", move || snapshot_writer.run(snapshot_requests))?,
+            spawn("segments", move || {
+                spares.run(|error| tracing::warn!(%error, "cannot prepare the next log segment"));
+            })?,
+        ];
+        let core_thread = spawn("core", move || core.run())?;
+        // The core ends the process if it cannot get there.
+        if serving.recv().is_err() {
+            return Err(RecoveryError::Inconsistent("the log ended before it could be served".into()).into());
+        }
+        let reporter = Reporter {
+            config,
+            client_port: address.port(),
+            state,
+            workers: handles.clone(),
+            core: core_sender.clone(),
+            log: log_stats,
+            started: clock::now(),
+            trace_mask: 306,
+        };
+        rest.push(spawn("report", move || reporter.run(questions))?);
+        let mut worker_threads = Vec::new();
+        for (index, worker) in workers.into_iter().enumerate() {
+            worker_threads.push(spawn(&format!("io-{index}"), move || worker.run())?);
+        }
+        let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles.clone())?;
+        let acceptor_thread = spawn("accept", move || acceptor.run())?;
+        Ok(Server {
+            address,
+            acceptor: acceptor_handle,
+            acceptor_thread,
+            workers: handles.into_iter().map(|(handle, _)| handle).collect(),
+            worker_threads,
+            core: core_sender,
+            core_thread,
+            rest,
+            _data: recovered.data_dir,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops gracefully: no new connections, requests in flight are answered, the log is synced. Sessions stay
+    /// and go on when the server is started again.
+    pub fn stop(self) {
+        self.acceptor.stop();
+        join(self.acceptor_thread);
+        for worker in &self.workers {
+            worker.send(WorkerMessage::Stop);
+        }
+        self.worker_threads.into_iter().for_each(join);
+        // The core ends when it finds the log idle, and with it everybody who waits for it.
+        let _ = self.core.send(CoreEvent::Stop);
+        join(self.core_thread);
+        drop(self.core);
+        self.rest.into_iter().for_each(join);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("ostler-{name}")).spawn(work)
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        // It has said why. With panic=abort this is never reached.
+        tracing::error!("a thread of the server had panicked");
+    }
+}
+
+fn shard_settings(config: &ServerConfig, gate: Arc<Gate>, workers: usize) -> ShardSettings {
+    let requests = &config.requests;
+    let max_frame = requests.max_frame_bytes.get() as usize;
+    let timeouts = config.sessions.timeouts;
+    ShardSettings {
+        server: STANDALONE_ID,
+        max_frame,
+        limits: Limits { max_field_bytes: max_frame.saturating_add(requests.extra_bytes.get() as usize) },
+        session_timeout_ms: timeouts.min_ms()..=timeouts.max_ms(),
+        outstanding_limit: (requests.max_outstanding.get() as usize / workers).max(1),
+        sessionless_timeout_ms: config.listen.sessionless_timeout.as_millis() as u64,
+        auth: auth_settings(&config.auth),
+        admission: gate,
+        draw_secret: Box::new(|| {
+            let mut secret = [0; 16];
+            // Without randomness there are no secrets, and without secrets no sessions.
+            getrandom::fill(&mut secret).expect("the operating system has random numbers");
+            secret
+        }),
+    }
+}
+
+fn auth_settings(config: &config::AuthConfig) -> AuthSettings {
+    let Some(digest) = &config.digest else {
+        return AuthSettings { digest_enabled: false, ..AuthSettings::default() };
+    };
+    AuthSettings {
+        digest_enabled: true,
+        digest_algorithm: match digest.algorithm {
+            config::DigestAlgorithm::Sha1 => DigestAlgorithm::Sha1,
+            config::DigestAlgorithm::Sha224 => DigestAlgorithm::Sha224,
+            config::DigestAlgorithm::Sha256 => DigestAlgorithm::Sha256,
+            config::DigestAlgorithm::Sha384 => DigestAlgorithm::Sha384,
+            config::DigestAlgorithm::Sha512 => DigestAlgorithm::Sha512,
+        },
+        super_digest: digest.super_digest.as_ref().map(|digest| digest.as_str().to_owned()),
+    }
+}
+
+fn replica_settings(config: &ServerConfig) -> ReplicaSettings {
+    let (data, tree) = (&config.data, &config.tree);
+    ReplicaSettings {
+        server: STANDALONE_ID,
+        replicated: Settings {
+            skip_acl: tree.skip_acl,
+            enforce_quota: tree.enforce_quota,
+            extended_types_enabled: tree.ttl_nodes != TtlNodes::Disabled,
+            digest_enabled: tree.digest,
+            reconfig_enabled: config.reconfig_enabled,
+            container_max_never_used_ms: tree
+                .cleaner
+                .max_never_used
+                .map_or(0, |interval| interval.as_millis() as i64),
+            ..Settings::default()
+        },
+        snap_count: data.snapshot_after_transactions.get().into(),
+        snap_bytes: data.snapshot_after_log_bytes.map(|bytes| bytes.get()),
+        cleaner: CleanerSettings {
+            interval_ms: tree.cleaner.check_interval.as_millis() as u64,
+            per_minute: tree.cleaner.max_per_minute.get(),
+        },
+    }
+}

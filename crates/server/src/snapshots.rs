@@ -1,0 +1,145 @@
+//! The thread that writes snapshots while the server goes on.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use ostler_node::SharedState;
+use ostler_storage::{Identity, Origin, SnapshotError, SnapshotMeta, SnapshotStore};
+use ostler_tree::snapshot::{Progress, SnapshotWalk};
+use ostler_types::{LogIndex, Term, Zxid};
+
+use crate::clock;
+use crate::config::DataConfig;
+use crate::core::CoreEvent;
+
+/// Slots of the tree walked under one hold of the read lock: well under a millisecond.
+const SLICE_SLOTS: u32 = 1_000;
+/// With purging off (ZooKeeper's default) every snapshot stays; the log behind the newest does not.
+const KEEP_ALL: usize = usize::MAX;
+
+/// A walk that the core has begun.
+pub(crate) struct SnapshotRequest {
+    pub(crate) term: Term,
+    pub(crate) index: LogIndex,
+    pub(crate) zxid: Zxid,
+    pub(crate) walk: SnapshotWalk,
+}
+
+/// See the module's documentation.
+pub(crate) struct SnapshotWriter {
+    store: SnapshotStore,
+    identity: Identity,
+    state: SharedState,
+    core: Sender<CoreEvent>,
+    retain: usize,
+    purge_interval: Option<Duration>,
+}
+
+impl SnapshotWriter {
+    pub(crate) fn new(
+        store: SnapshotStore,
+        identity: Identity,
+        state: SharedState,
+        core: Sender<CoreEvent>,
+        config: &DataConfig,
+    ) -> SnapshotWriter {
+        let purge_interval = config.purge_interval;
+        let retain = if purge_interval.is_some() { config.purge_retain.get() as usize } else { KEEP_ALL };
+        SnapshotWriter { store, identity, state, core, retain, purge_interval }
+    }
+
+    /// Writes what is asked for, until the core is gone.
+    pub(crate) fn run(self, requests: Receiver<SnapshotRequest>) {
+        self.purge();
+        let mut purged = Instant::now();
+        loop {
+            let request = match self.purge_interval {
+                Some(interval) => requests.recv_timeout(interval.saturating_sub(purged.elapsed())),
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match request {
+                Ok(request) => {
+                    let index = request.index;
+                    let done = match self.write(request) {
+                        Ok(()) => Some(index),
+                        Err(error) => {
+                            tracing::error!(
+                                %error,
+                                %index,
+                                "snapshot failed; the log keeps everything and the next snapshot is tried later"
+                            );
+                            None
+                        }
+                    };
+                    if self.core.send(CoreEvent::SnapshotDone(done)).is_err() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.purge();
+                    purged = Instant::now();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn write(&self, request: SnapshotRequest) -> Result<(), SnapshotError> {
+        let SnapshotRequest { term, index, zxid, mut walk } = request;
+        let started = Instant::now();
+        let meta = SnapshotMeta {
+            identity: self.identity,
+            index: index.0,
+            term: term.0,
+            zxid: zxid.0,
+            created_ms: clock::wall_ms() as u64,
+            origin: Origin::Local,
+            // An ensemble of one: the node of `identity` is its only voter.
+            conf_state: Vec::new(),
+        };
+        let (records, digest) = (walk.znodes(), walk.agreement_digest());
+        let written = self.stream(&meta, &mut walk).and_then(|writer| writer.finish(records, digest.into()));
+        // Only the hand-over needs the lock; what the walk leaves behind is dropped without it.
+        let remains = self.state.write().end_snapshot_walk();
+        drop(remains);
+        let info = written?;
+        tracing::info!(
+            %index,
+            %zxid,
+            znodes = records,
+            bytes = info.file_bytes,
+            took_ms = started.elapsed().as_millis() as u64,
+            "snapshot written"
+        );
+        Ok(())
+    }
+
+    fn stream(
+        &self,
+        meta: &SnapshotMeta,
+        walk: &mut SnapshotWalk,
+    ) -> Result<ostler_storage::SnapshotWriter, SnapshotError> {
+        let mut writer = self.store.create(meta)?;
+        let mut slice = Vec::new();
+        loop {
+            slice.clear();
+            let progress = self.state.read().walk_slice(walk, SLICE_SLOTS, &mut slice);
+            writer.push(&slice)?;
+            match progress {
+                Progress::More => {}
+                Progress::Done => return Ok(writer),
+                Progress::Ended => unreachable!("the core begins one walk at a time"),
+            }
+        }
+    }
+
+    fn purge(&self) {
+        if self.retain == KEEP_ALL {
+            return;
+        }
+        match self.store.purge(self.retain) {
+            Ok(_) => tracing::debug!(retain = self.retain, "purged old snapshots"),
+            Err(error) => tracing::warn!(%error, "cannot purge old snapshots"),
+        }
+    }
+}

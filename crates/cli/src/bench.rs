@@ -40,6 +40,8 @@ enum BenchError {
     Connection(#[from] ostler_client::ConnectError),
     #[error("cannot prepare or remove the znodes: {0}")]
     Request(#[from] ostler_client::Error),
+    #[error("{root} exists and was not made by a benchmark: remove it or choose another --root")]
+    ForeignRoot { root: String },
     #[error("cannot read the counters of process {pid}: {source}")]
     Process { pid: u32, source: std::io::Error },
     #[error("cannot write the result: {0}")]

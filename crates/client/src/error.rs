@@ -14,7 +14,7 @@ use crate::exchange::ProtocolError;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The address does not resolve, nobody listens there, or the socket failed.
-    #[error("cannot connect")]
+    #[error("cannot connect: {0}")]
     Io(#[from] io::Error),
     /// No answer in time.
     #[error("no answer within {0:?}")]

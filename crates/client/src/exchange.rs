@@ -32,7 +32,7 @@ pub enum ProtocolError {
 pub enum Incoming<'a, T> {
     /// The reply to the request sent with `tag`.
     Reply {
-        /// What the caller gave to [`Exchange::sent`].
+        /// What the caller gave to [`Exchange::send`].
         tag: T,
         /// What the request was.
         op: OpCode,

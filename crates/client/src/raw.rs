@@ -23,7 +23,7 @@ pub struct RawConnection {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The socket failed, or ended inside a frame.
-    #[error("cannot read")]
+    #[error("cannot read: {0}")]
     Io(#[from] io::Error),
     /// What arrived is no frame, or not the one expected.
     #[error("{0}")]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::mix::Mix;
 
-/// Arguments of `ostler bench`.
+/// Measure how fast a server is, and at what cost
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
@@ -73,7 +73,7 @@ pub struct CommonArgs {
     /// Threads of the load generator; more than one only if its own CPU time says so
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..64))]
     pub threads: u32,
-    /// Znode below which everything happens; it is removed before and after
+    /// Znode below which everything happens; made and removed. One that an earlier run has not made is left alone
     #[arg(long, value_name = "PATH", default_value = "/ostler-bench", value_parser = root)]
     pub root: String,
     /// Session timeout to ask for, in milliseconds

@@ -308,3 +308,33 @@ impl Socket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake_server::{FakeServer, Fault};
+
+    #[test]
+    fn sessions_are_opened_kept_alive_and_closed() {
+        let server = FakeServer::start(Fault::Nothing);
+        let mut fleet = Fleet::new(&server.address, 60).unwrap();
+        let sessions = 2 * HANDSHAKES + 3;
+        fleet.open(5).unwrap();
+        fleet.open(sessions).unwrap();
+        assert_eq!(server.sessions_open(), sessions);
+        while server.pings() < 3 * sessions {
+            fleet.keep_alive().unwrap();
+        }
+        fleet.close().unwrap();
+        assert_eq!(server.sessions_open(), 0);
+    }
+
+    #[test]
+    fn nobody_there() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let outcome = Fleet::new(&address, 1000).unwrap().open(1);
+        assert!(matches!(outcome, Err(BenchError::Connect { .. })), "{outcome:?}");
+    }
+}

@@ -378,4 +378,21 @@ mod tests {
         assert!(lost, "{error}");
         assert!(server.znodes().is_empty(), "{:?}", server.znodes());
     }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_removed_and_what_is_not_ours_is_not() {
+        let server = FakeServer::start(Fault::CloseOnSet);
+        server.insert("/ostler-bench", b"someone's data");
+        server.insert("/ostler-bench/n0000000", b"someone's data");
+        let error = measure(&args(&server, "get", "1")).unwrap_err();
+        assert!(matches!(error, BenchError::ForeignRoot { .. }), "{error}");
+        assert_eq!(server.znodes().len(), 2);
+
+        let server = FakeServer::start(Fault::Nothing);
+        znodes::prepare(&args(&server, "create", "1")).unwrap();
+        server.insert("/ostler-bench/s00003/c000000001", b"");
+        assert_eq!(server.znodes().len(), 1 + 20 + 5 + 1);
+        measure(&args(&server, "create", "1")).unwrap();
+        assert!(server.znodes().is_empty(), "{:?}", server.znodes());
+    }
 }

@@ -8,6 +8,8 @@ use super::args::LoadArgs;
 use super::workload::{is_session_znode, session_path, value, znode_path};
 use super::{BenchError, Result};
 
+/// Data of the root: what does not hold it is not ours to remove.
+const MARK: &[u8] = b"made and removed by ostler bench";
 /// Requests sent before the first reply is waited for.
 const BATCH: usize = 1000;
 
@@ -22,7 +24,7 @@ pub(super) fn prepare(args: &LoadArgs) -> Result<()> {
     with_client(&args.server, async |client| {
         remove_all(client, root).await?;
         let acl = open_acl();
-        client.create(root, b"", &acl, CreateMode::Persistent).await?;
+        client.create(root, MARK, &acl, CreateMode::Persistent).await?;
         let entries: Vec<_> = acl.iter().map(AclEntry::from).collect();
         for batch in paths.chunks(BATCH) {
             let mut pending = Vec::new();
@@ -44,7 +46,7 @@ pub(super) fn prepare(args: &LoadArgs) -> Result<()> {
 
 /// Removes everything a load has made or left.
 pub(super) fn remove(server: &str, root: &str) -> Result<()> {
-    with_client(server, async |client| Ok(remove_all(client, root).await?))
+    with_client(server, async |client| remove_all(client, root).await)
 }
 
 fn with_client(server: &str, work: impl AsyncFnOnce(&Client) -> Result<()>) -> Result<()> {
@@ -56,19 +58,21 @@ fn with_client(server: &str, work: impl AsyncFnOnce(&Client) -> Result<()>) -> R
     })
 }
 
-async fn remove_all(client: &Client, root: &str) -> Result<(), Error> {
-    let children = match client.get_children(root, false).await {
-        Ok(children) => children,
+async fn remove_all(client: &Client, root: &str) -> Result<()> {
+    match client.get_data(root, false).await {
+        Ok((data, _)) if data.as_deref() == Some(MARK) => {}
+        Ok(_) => return Err(BenchError::ForeignRoot { root: root.into() }),
         Err(Error::Server(ErrorCode::NoNode)) => return Ok(()),
-        Err(error) => return Err(error),
-    };
+        Err(error) => return Err(error.into()),
+    }
+    let children = client.get_children(root, false).await?;
     for child in children.iter().filter(|child| is_session_znode(child)) {
         let parent = format!("{root}/{child}");
         let created = client.get_children(&parent, false).await?;
         delete(client, &parent, &created).await?;
     }
     delete(client, root, &children).await?;
-    client.delete(root, -1).await
+    Ok(client.delete(root, -1).await?)
 }
 
 async fn delete(client: &Client, parent: &str, names: &[String]) -> Result<(), Error> {

@@ -59,7 +59,8 @@ impl Shard {
                 if *watch {
                     self.watch(id, path, Modes::DATA);
                 }
-                ok!().stat(&node.ok_or(ErrorCode::NoNode)?.stat());
+                let stat = node.ok_or(ErrorCode::NoNode)?.stat();
+                ok!().stat(&stat);
             }
             Request::GetData { path, watch } => {
                 let node = self.readable(id, path, state)?;

@@ -18,7 +18,7 @@ use bytes::Bytes;
 pub use record::MAX_ENTRY_BYTES;
 use record::{Encoder, Stamp};
 pub(crate) use replay::{Scan, has_segments, scan};
-use segment::{SEGMENT_HEADER, SegmentHeader};
+use segment::{SEGMENT_HEADER, SEGMENT_STEP, SegmentHeader};
 use spare::Spare;
 pub use spare::SpareMaker;
 
@@ -93,7 +93,7 @@ impl LogOptions {
 
     fn check(&self) -> Result<(), OpenError> {
         let bytes = self.segment_bytes;
-        if (4096..=1 << 30).contains(&bytes) && bytes.is_multiple_of(4096) {
+        if (SEGMENT_STEP..=1 << 30).contains(&bytes) && bytes.is_multiple_of(SEGMENT_STEP) {
             Ok(())
         } else {
             Err(OpenError::SegmentBytes { segment_bytes: bytes })

@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use super::record::{self, Payload, Slot, Stamp};
-use super::segment::{self, HeaderSlot, MAX_SEGMENT_FILE, SEGMENT_HEADER, SegmentHeader};
+use super::segment::{self, HeaderSlot, MAX_SEGMENT_FILE, SEGMENT_HEADER, SEGMENT_STEP, SegmentHeader};
 use super::{Entry, HardState, TornTail};
 use crate::Identity;
 use crate::disk::{Disk, OpenMode, read_full};
@@ -97,6 +97,11 @@ pub(crate) fn scan(
                 pending = Some((segment, bytes));
             }
             None if seq == newest && pending.is_some() => {
+                if (bytes.len() as u64) < SEGMENT_STEP {
+                    let found =
+                        format!("the segment has only {} bytes, none was ever made so short", bytes.len());
+                    return Err(Damage::new(&path, bytes.len() as u64, found).into());
+                }
                 let dirty = written(&bytes) as u64;
                 if let Some(at) = record::proof_that_durable(&bytes, 0, scanner.stamp(seq)) {
                     let found =

@@ -33,6 +33,8 @@ use crate::error::{DiskError, IoContext};
 pub(crate) const SEGMENT_HEADER: usize = 128;
 /// Positions within a segment are 32-bit in records; no segment is longer, whatever its file claims.
 pub(crate) const MAX_SEGMENT_FILE: u64 = 2 << 30;
+/// Segments are made with a multiple of this many bytes, and appear under their name only when they have them.
+pub(crate) const SEGMENT_STEP: u64 = 4096;
 const MAGIC: &[u8; 8] = b"OSTLRWAL";
 const VERSION: u32 = 1;
 const CRC_AT: usize = SEGMENT_HEADER - 8;

@@ -3,10 +3,8 @@
 //! The rule that every test checks (in [`support::Model::settle`]): what comes back is everything that was
 //! acknowledged as durable, plus at most a prefix of what was attempted after it.
 
-mod support;
-
+use crate::support::{Driver, Step};
 use ostler_storage::{Fault, LogOptions, OpenError, Space};
-use support::{Driver, Step};
 
 const TINY: LogOptions = LogOptions { segment_bytes: 4096, reserve_bytes: 512 };
 const STEPS: usize = 14;

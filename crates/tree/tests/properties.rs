@@ -56,6 +56,7 @@ proptest! {
                 let acl: &[_] = znode.acl();
                 prop_assert_eq!((znode.data(), acl, znode.stat()), model.shown(&path), "{} {:?}", path, step);
             }
+            prop_assert_eq!(state.acl_list_count(), model.acl_lists());
             prop_assert_eq!(state.node_count(), model.paths().len() + 1);
             prop_assert_eq!(state.approximate_data_size(), model.bytes() as u64);
             for number in 1..=commands::SESSIONS + 2 {

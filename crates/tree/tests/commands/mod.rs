@@ -346,8 +346,9 @@ pub(crate) fn dump(state: &State) -> String {
         state.lane(1)
     ));
     add(format!(
-        "{} {} {} {:?}",
+        "{} {} {} {} {:?}",
         state.node_count(),
+        state.acl_list_count(),
         state.ephemeral_count(),
         state.approximate_data_size(),
         state.tree_digest_history().collect::<Vec<_>>()

@@ -86,6 +86,16 @@ impl Model {
         self.znodes.iter().map(|(path, znode)| path.len() + znode.data.as_ref().map_or(0, Vec::len)).sum()
     }
 
+    /// Different lists, the open one always among them.
+    pub(crate) fn acl_lists(&self) -> usize {
+        let open = Acl::new(Perms::ALL, "world", "anyone");
+        let mut lists: Vec<String> = self.znodes.values().map(|znode| format!("{:?}", znode.acl)).collect();
+        lists.push(format!("{:?}", [open]));
+        lists.sort();
+        lists.dedup();
+        lists.len()
+    }
+
     pub(crate) fn ephemerals(&self, session: SessionId) -> Vec<String> {
         let owned = self.znodes.iter().filter(|(_, znode)| znode.stat.ephemeral_owner == session);
         owned.map(|(path, _)| path.clone()).collect()
@@ -303,7 +313,7 @@ impl Model {
             return Err(ErrorCode::Unimplemented);
         }
         match (kind, ttl_mode) {
-            (NodeKind::Ttl(ttl), true) if ttl >= 1 && ttl < 1 << 40 => {}
+            (NodeKind::Ttl(ttl), true) if (1..1 << 40).contains(&ttl) => {}
             (NodeKind::Ttl(_), _) | (_, true) => return Err(ErrorCode::BadArguments),
             (NodeKind::Plain | NodeKind::Container, false) => {}
         }

@@ -40,7 +40,7 @@ pub(crate) fn run(script: &str) -> String {
         }
         let mut operations = Vec::new();
         if line.ends_with("multi") {
-            while let Some(line) = lines.next() {
+            for line in lines.by_ref() {
                 writeln!(transcript, "{line}").unwrap();
                 if line == "." {
                     break;

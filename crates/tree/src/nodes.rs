@@ -417,6 +417,40 @@ impl Iterator for Children<'_> {
 
 impl ExactSizeIterator for Children<'_> {}
 
+/// Walks all nodes below the root, parents first, and knows their paths.
+pub(crate) struct PathCursor {
+    id: NodeId,
+    /// The root's is "".
+    path: String,
+}
+
+impl PathCursor {
+    pub(crate) fn at_root() -> Self {
+        PathCursor { id: NodeId::ROOT, path: String::new() }
+    }
+
+    /// Where it stands.
+    pub(crate) fn node(&self) -> (NodeId, &str) {
+        (self.id, &self.path)
+    }
+
+    /// Goes to the next node, if there is one.
+    pub(crate) fn advance(&mut self, nodes: &NodeStore) -> bool {
+        let Some(next) = nodes.next_below(NodeId::ROOT, self.id) else { return false };
+        let node = nodes.get(next);
+        // Up to the parent of `next`, then down to `next`.
+        let mut up = self.id;
+        while Some(up) != node.parent() {
+            self.path.truncate(self.path.rfind('/').unwrap_or(0));
+            up = nodes.get(up).parent().unwrap_or(NodeId::ROOT);
+        }
+        self.path.push('/');
+        self.path.push_str(&node.name);
+        self.id = next;
+        true
+    }
+}
+
 /// (parent, name) to id, in many small tables: growing one of them never takes long.
 struct NameIndex {
     tables: Vec<HashTable<u32>>,

@@ -1,7 +1,6 @@
 //! Quotas (semantics, "Quotas"): limits and statistics are znodes below `/zookeeper/quota`, written as text.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 /// Where quotas live.
 const QUOTA_ROOT: &str = "/zookeeper/quota";
@@ -74,20 +73,19 @@ impl QuotaPaths {
 }
 
 /// The text of a limits or statistics znode. Unset values are -1, as are those that cannot be read: the znodes
-/// belong to clients, who can write anything into them (Apache ZooKeeper fails on such text while applying).
+/// belong to clients, who can write anything into them (Apache ZooKeeper fails on such text while applying). Unknown
+/// keys are dropped, where Apache ZooKeeper copies them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QuotaText {
     pub(crate) count: i64,
     pub(crate) bytes: i64,
     pub(crate) count_hard_limit: i64,
     pub(crate) byte_hard_limit: i64,
-    /// Keys that mean nothing here, kept in sorted order.
-    others: Vec<(String, i64)>,
 }
 
 impl QuotaText {
     pub(crate) fn new(count: i64, bytes: i64) -> Self {
-        QuotaText { count, bytes, count_hard_limit: -1, byte_hard_limit: -1, others: Vec::new() }
+        QuotaText { count, bytes, count_hard_limit: -1, byte_hard_limit: -1 }
     }
 
     pub(crate) fn parse(data: Option<&[u8]>) -> Self {
@@ -102,34 +100,23 @@ impl QuotaText {
                 "bytes" => text.bytes = value,
                 "countHardLimit" => text.count_hard_limit = value,
                 "byteHardLimit" => text.byte_hard_limit = value,
-                _ => match text.others.binary_search_by(|(other, _)| other.as_str().cmp(key)) {
-                    Ok(at) => text.others[at].1 = value,
-                    Err(at) => text.others.insert(at, (key.to_owned(), value)),
-                },
+                _ => {}
             }
         }
         text
     }
 
-    /// `count=1,bytes=2`, and after an odd "=" that hides them from old parsers, other keys in sorted order.
+    /// `count=1,bytes=2`, and after an odd "=" that hides them from old parsers, the hard limits that are set.
     pub(crate) fn format(&self) -> String {
         let mut text = format!("count={},bytes={}", self.count, self.bytes);
-        let mut more: Vec<(&str, i64)> =
-            self.others.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-        for (key, value) in
-            [("byteHardLimit", self.byte_hard_limit), ("countHardLimit", self.count_hard_limit)]
-        {
-            if value != -1 {
-                more.push((key, value));
-            }
-        }
-        more.sort_unstable();
-        if !more.is_empty() {
+        let hard = [("byteHardLimit", self.byte_hard_limit), ("countHardLimit", self.count_hard_limit)];
+        let mut separator = "=;";
+        for (key, value) in hard.into_iter().filter(|&(_, value)| value != -1) {
+            text.push_str(separator);
+            text.push_str(key);
             text.push('=');
-        }
-        for (key, value) in more {
-            // Writing to a String cannot fail.
-            let _ = write!(text, ";{key}={value}");
+            text.push_str(&value.to_string());
+            separator = ";";
         }
         text
     }
@@ -149,7 +136,7 @@ mod tests {
             ),
             ("bytes=,count=5", "count=5,bytes=-1"),
             ("", "count=-1,bytes=-1"),
-            ("count=1,;,bytes=2;zz=1;aa=2", "count=1,bytes=2=;aa=2;zz=1"),
+            ("count=1,;,bytes=2;zz=1;countHardLimit=2", "count=1,bytes=2=;countHardLimit=2"),
             ("nonsense", "count=-1,bytes=-1"),
             ("count=x,bytes=99999999999999999999", "count=-1,bytes=-1"),
         ] {

@@ -91,6 +91,11 @@ impl State {
         self.tree.data_size()
     }
 
+    /// Number of different access control lists in memory, the open one always among them.
+    pub fn acl_list_count(&self) -> usize {
+        self.tree.acls.len()
+    }
+
     /// How many znodes are below `path`, or nothing if there is no such znode (getAllChildrenNumber). Walks
     /// them, except for the root.
     pub fn all_descendants_count(&self, path: &str) -> Option<usize> {

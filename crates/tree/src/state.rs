@@ -6,7 +6,7 @@ use ostler_types::{ErrorCode, Generation, LogIndex, Sequence, SessionId, Term, Z
 
 use crate::command::{Command, EndCause, EndCondition, Operation};
 use crate::digest::{self, TREE_DIGEST_VERSION};
-use crate::nodes::{NodeId, Owner};
+use crate::nodes::{NodeId, Owner, PathCursor};
 use crate::outcome::{Change, Ignored, MultiResult, OpResult, Outcome, Verdict, Void};
 use crate::session::{Lanes, LastWrite, Session, SessionTable};
 use crate::settings::Settings;
@@ -344,10 +344,13 @@ impl State {
     /// Both digests (agreement, tree) computed from scratch, by reading every znode: a check of the kept ones.
     pub fn recompute_digests(&self) -> (u64, u64) {
         let mut sums = digest::Sums::default();
-        let mut at = Some(NodeId::ROOT);
-        while let Some(id) = at {
-            sums.add(self.tree.recompute_sums(id));
-            at = self.tree.nodes.next_below(NodeId::ROOT, id);
+        let mut cursor = PathCursor::at_root();
+        loop {
+            let (id, path) = cursor.node();
+            sums.add(self.tree.recompute_sums(id, path));
+            if !cursor.advance(&self.tree.nodes) {
+                break;
+            }
         }
         let sessions =
             self.sessions.iter().fold(0u64, |sum, (id, row)| sum.wrapping_add(digest::of_session(id, row)));

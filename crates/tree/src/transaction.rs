@@ -162,7 +162,8 @@ impl Transaction<'_, '_> {
         }
         let parent = self.tree.nodes.lookup(&path[..slash]).ok_or(ErrorCode::NoNode)?;
         self.permit(parent, Perms::DELETE, who)?;
-        let id = self.tree.nodes.child(parent, &path[slash + 1..]).ok_or(ErrorCode::NoNode)?;
+        // Not the child of that name: the parent of "//a" is the root, but "//a" is not "/a".
+        let id = self.tree.nodes.lookup(path).ok_or(ErrorCode::NoNode)?;
         let node = self.tree.nodes.get(id);
         expect_version(node.meta.version, version)?;
         if node.child_count() > 0 {

@@ -120,9 +120,9 @@ impl Tree {
     }
 
     /// What a znode adds to the digests, computed from its path, data and Stat.
-    pub(crate) fn recompute_sums(&self, id: NodeId) -> Sums {
+    pub(crate) fn recompute_sums(&self, id: NodeId, path: &str) -> Sums {
         let node = self.nodes.get(id);
-        let content = digest::of_content(&self.nodes.path(id), node.data.as_deref());
+        let content = digest::of_content(path, node.data.as_deref());
         let acl = digest::of_acl(self.acls.list(node.meta.acl));
         digest::of_znode(&node.meta, content, acl)
     }

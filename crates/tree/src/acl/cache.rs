@@ -130,7 +130,6 @@ impl AclCache {
     }
 
     /// Lists in use.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::records::{self, Footer, Kind, PREFIX, VERSION, ZnodeRecord};
 use crate::acl::AclId;
 use crate::digest;
-use crate::nodes::{Node, NodeId, Owner};
+use crate::nodes::{Node, NodeId, Owner, PathCursor};
 use crate::state::{State, TREE_DIGEST_LIMIT};
 
 /// Builds a [`State`] from the stream of a snapshot, fed in pieces of any size.
@@ -248,24 +248,14 @@ impl Restorer {
     fn derive(&mut self) -> Result<(), RestoreError> {
         let tree = &mut self.state.tree;
         let mut reached = 0;
-        let mut path = String::new();
-        let mut at = Some(NodeId::ROOT);
-        while let Some(id) = at {
+        let mut cursor = PathCursor::at_root();
+        loop {
             reached += 1;
-            tree.adopt(&path, id);
-            let next = tree.nodes.next_below(NodeId::ROOT, id);
-            if let Some(next) = next {
-                let node = tree.nodes.get(next);
-                // Up from `id` to the parent of `next`, and down to `next`.
-                let mut up = id;
-                while Some(up) != node.parent() {
-                    path.truncate(path.rfind('/').unwrap_or(0));
-                    up = tree.nodes.get(up).parent().unwrap_or(NodeId::ROOT);
-                }
-                path.push('/');
-                path.push_str(&node.name);
+            let (id, path) = cursor.node();
+            tree.adopt(path, id);
+            if !cursor.advance(&tree.nodes) {
+                break;
             }
-            at = next;
         }
         if reached != tree.nodes.len() {
             return Err(RestoreError::Inconsistent("some znodes are not below the root"));

@@ -1,6 +1,6 @@
 //! Znodes in memory: a slab of nodes, one index from (parent, name) to node, and children as linked lists.
 //!
-//! A small znode costs about 170 bytes beyond its name and data (`cargo run --release -p ostler-tree --example
+//! A small znode costs 158 to 191 bytes beyond its name and data (`cargo run --release -p ostler-tree --example
 //! memory` measures it; the target is 200): 152 for the slot, with names of up to 24 bytes inside it, some 8
 //! for the index and the allocator's overhead for the data. Slab and index grow in small steps, so that no
 //! single create pays for a reallocation of everything.

@@ -388,3 +388,32 @@ fn failed_multi(count: usize, failed: usize, error: ErrorCode) -> Vec<MultiResul
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sequential_counter_wraps() {
+        let mut tree = Tree::built_in(0);
+        tree.set_meta(NodeId::ROOT, |meta| meta.cversion = i32::MAX);
+        let mut names = Vec::new();
+        for zxid in 1..=3 {
+            let mut transaction = Transaction {
+                tree: &mut tree,
+                settings: &Settings::default(),
+                zxid: Zxid(zxid),
+                time_ms: 0,
+                changes: None,
+                over_quota: Vec::new(),
+            };
+            let who = Requester { session: SessionId(1), auth: &[] };
+            let open = AclEntry::open();
+            let created = transaction.create(who, "/n", None, Some(&open), 2, NodeKind::Plain).unwrap();
+            names.push(created.path.to_string());
+        }
+        assert_eq!(names, ["/n2147483647", "/n-2147483648", "/n-2147483647"]);
+        // Twice the counter less the children, in 32 bits.
+        assert_eq!(tree.nodes.get(NodeId::ROOT).stat().cversion, 4 - 4);
+    }
+}

@@ -261,10 +261,11 @@ impl Runner {
     fn read(&self, words: &Words) -> Vec<String> {
         if words.at(0) == "figures" {
             return vec![format!(
-                "nodes={} ephemerals={} size={} sessions={} zxid={}",
+                "nodes={} ephemerals={} size={} acls={} sessions={} zxid={}",
                 self.state.node_count(),
                 self.state.ephemeral_count(),
                 self.state.approximate_data_size(),
+                self.state.acl_list_count(),
                 self.state.sessions().len(),
                 self.state.last_zxid()
             )];

@@ -1,7 +1,7 @@
 """The built-in tree, quotas, reconfig: what belongs to the server rather than to a znode of a client."""
 
 import jute
-from jute import EPHEMERAL, SEQUENTIAL
+from jute import EPHEMERAL, OPCODES, SEQUENTIAL
 from .multi import create, delete, multi
 from .registry import scenario
 
@@ -104,17 +104,27 @@ def hard(s):
 
 @scenario("quota-hard-multi", settings={"zookeeper.enforceQuota": "true"})
 def hard_multi(s):
-    """The statistics that hard quotas are judged by lag behind: a transaction is measured by those before it."""
+    """Hard quotas within one transaction: Apache ZooKeeper measures it by the transactions before it, Ostler by what it does itself."""
     s.session("A")
     s.create("A", "/g-qmulti")
     s.create("A", "/g-qmulti/b")
     s.create("A", "/zookeeper/quota/g-qmulti")
     quota(s, "A", "/g-qmulti", b"count=-1,bytes=-1=;countHardLimit=2")
-    multi(s, "A", [delete("/g-qmulti/b"), create("/g-qmulti/c")], "room is made in the same transaction")
+    ops = [delete("/g-qmulti/b"), create("/g-qmulti/c")]
+    s.only("zookeeper")
+    multi(s, "A", ops, "room is made in the same transaction")
     s.read("A", "getChildren2", "/g-qmulti")
     remove_quota(s, "A", "/g-qmulti")
     s.remove("A", "/g-qmulti/b", "/g-qmulti")
     s.end("A")
+    s.only(None)
+    s.ostler_send("A", "multi", jute.multi_ops(ops), xid=6)
+    done = jute.i32(OPCODES["delete"]) + jute.boolean(False) + jute.i32(0)
+    created = jute.i32(OPCODES["create"]) + jute.boolean(False) + jute.i32(0) + jute.buffer("/g-qmulti/c")
+    s.ostler_reply("A", 6, jute.zxid(6), 0, done + created + jute.i32(-1) + jute.boolean(True) + jute.i32(-1))
+    s.ostler_send("A", "closeSession", xid=7)
+    s.ostler_reply("A", 7, jute.zxid(7), 0)
+    s.ostler("A! closed")
 
 
 @scenario("quota-soft")

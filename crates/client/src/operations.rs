@@ -160,7 +160,7 @@ impl Client {
 
     /// Waits until the server has caught up with the leader.
     pub async fn sync(&self, path: &str) -> Result<(), Error> {
-        let reply = self.call(&Request::Sync { path: borrow(path) }).await?;
+        let reply = self.call(&Request::Sync { path: Some(borrow(path)) }).await?;
         expect!(reply, Response::Path { .. } => ())
     }
 

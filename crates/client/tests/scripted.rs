@@ -178,7 +178,7 @@ async fn what_was_never_written_is_known_not_to_have_happened() {
     // One request at a time: the second one is still here when the connection ends.
     let options = ConnectOptions { max_outstanding: 1, ..ConnectOptions::default() };
     let (client, _events, mut server) = pair(options, 30_000).await;
-    let request = Request::Sync { path: "/".into() };
+    let request = Request::Sync { path: Some("/".into()) };
     let first = client.start(&request).await;
     let second = client.start(&request).await;
     server.expect(&request).await;

@@ -9,7 +9,7 @@ use ostler_testkit::golden::{self, Scenario, Side};
 /// The settings a scenario asks for, as a zoo.cfg for an empty directory.
 fn zoo_cfg(scenario: &Scenario, data_dir: &Path) -> String {
     let mut text = format!(
-        "dataDir={}\nclientPort=0\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\npreAllocSize=64\n",
+        "dataDir={}\nclientPort=0\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\npreAllocSize=64\ntickTime=2000\n",
         data_dir.display()
     );
     for setting in &scenario.settings {

@@ -102,7 +102,8 @@ impl State {
         let nodes = &self.tree.nodes;
         let top = nodes.lookup(path)?;
         if top == NodeId::ROOT {
-            return Some(nodes.len() - 1);
+            // ZooKeeper's tree knows the root as "" and as "/", and counts the one when asked about the other.
+            return Some(nodes.len() - usize::from(path == "/"));
         }
         let mut count = 0;
         let mut at = nodes.next_below(top, top);

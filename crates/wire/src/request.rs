@@ -159,7 +159,8 @@ pub enum Request<'a> {
     /// Names of the children.
     GetChildren { path: Cow<'a, str>, watch: bool },
     /// Catch up with the leader.
-    Sync { path: Cow<'a, str> },
+    /// The path is only returned, so it may be null.
+    Sync { path: Option<Cow<'a, str>> },
     /// Heartbeat.
     Ping,
     /// Names of the children, and Stat.
@@ -271,7 +272,7 @@ impl<'a> Request<'a> {
                 version: reader.int()?,
             },
             OpCode::GetChildren => Request::GetChildren { path: reader.string()?, watch: reader.boolean()? },
-            OpCode::Sync => Request::Sync { path: reader.string()? },
+            OpCode::Sync => Request::Sync { path: reader.nullable_string()? },
             OpCode::Ping => Request::Ping,
             OpCode::GetChildren2 => {
                 Request::GetChildren2 { path: reader.string()?, watch: reader.boolean()? }
@@ -384,7 +385,8 @@ impl<'a> Request<'a> {
                 write_acl(writer, acl.as_deref());
                 writer.int(*version);
             }
-            Request::GetAcl { path } | Request::Sync { path } | Request::GetAllChildrenNumber { path } => {
+            Request::Sync { path } => writer.nullable_string(path.as_deref()),
+            Request::GetAcl { path } | Request::GetAllChildrenNumber { path } => {
                 writer.string(path);
             }
             Request::Multi(ops) => crate::multi::write_writes(writer, ops),
@@ -509,7 +511,8 @@ mod tests {
 
     #[test]
     fn strings_borrow_from_the_frame() {
-        let Ok(Request::Sync { path: Cow::Borrowed(path) }) = decode(OpCode::Sync, b"\0\0\0\x02/atrailing")
+        let Ok(Request::Sync { path: Some(Cow::Borrowed(path)) }) =
+            decode(OpCode::Sync, b"\0\0\0\x02/atrailing")
         else {
             panic!("expected a borrowed path");
         };

@@ -121,7 +121,7 @@ fn request() -> impl Strategy<Value = Request<'static>> {
             acl,
             version
         }),
-        text().prop_map(|path| Request::Sync { path }),
+        proptest::option::of(text()).prop_map(|path| Request::Sync { path }),
         text().prop_map(|path| Request::GetAllChildrenNumber { path }),
     ];
     let rest = prop_oneof![

@@ -107,7 +107,8 @@ impl Shard {
                 ok!().who_am_i(auth.iter().map(|id| (&*id.scheme, display_name(&id.scheme, &id.id))));
             }
             // On one server, being in order behind the session's writes is all there is to it.
-            Request::Sync { path } => ok!().path(path),
+            // A string and a buffer look the same, and the path may be null.
+            Request::Sync { path } => ok!().token(path.as_deref().map(str::as_bytes)),
             Request::MultiRead(ops) => self.multi_read(id, xid, ops, state),
             Request::SetWatches(watches) => {
                 self.set_watches(id, watches, state);

@@ -2,7 +2,7 @@
 
 use ostler_tree::{Command, EndCause, EndCondition, State};
 use ostler_types::{ErrorCode, Xid, Zxid};
-use ostler_wire::{OpCode, ReplyWriter, Request, RequestHeader, frame};
+use ostler_wire::{DecodeError, OpCode, ReplyWriter, Request, RequestHeader, frame};
 
 use super::Shard;
 use super::connection::{ConnectionEnd, Deferred, InFlight, Waiting};
@@ -60,6 +60,18 @@ fn kind(op: OpCode) -> Kind {
         // ZooKeeper takes the last two from clients although they are the servers' own, and then deletes
         // without asking an ACL, or answers without a header (docs/compatibility.md).
         OpCode::Check | OpCode::DeleteContainer | OpCode::CreateSession => Kind::Refused,
+    }
+}
+
+/// A write whose path is null can be decoded in Java and fails for it afterwards: it takes a zxid.
+fn null_path_error(op: OpCode, error: &DecodeError) -> Option<ErrorCode> {
+    match (op, error) {
+        (OpCode::SetData | OpCode::SetAcl, DecodeError::NullString) => Some(ErrorCode::BadArguments),
+        (
+            OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl | OpCode::Delete,
+            DecodeError::NullString,
+        ) => Some(ErrorCode::MarshallingError),
+        _ => None,
     }
 }
 
@@ -229,7 +241,10 @@ impl Shard {
         now: Millis,
     ) {
         // What cannot be decoded never enters the log; nor does anything when the disk is full.
-        let refusal = if Request::decode(op, body, self.settings.limits).is_err() {
+        let decoded = Request::decode(op, body, self.settings.limits);
+        let refusal = if let Err(error) = &decoded
+            && null_path_error(op, error).is_none()
+        {
             Some(ErrorCode::MarshallingError)
         } else if !self.settings.admission.writes_allowed() {
             self.stats.refused_full.add(1);
@@ -250,16 +265,18 @@ impl Shard {
             return;
         }
         let connection = &mut self.connections[id.0 as usize];
-        connection.sequence = connection.sequence.next();
-        self.commands.push_write(
-            connection.session,
-            connection.generation,
-            connection.sequence,
-            &connection.encoded_auth,
-            op,
-            body,
-        );
-        let sequence = connection.sequence;
+        let (session, generation) = (connection.session, connection.generation);
+        let sequence = connection.sequence.next();
+        connection.sequence = sequence;
+        match decoded.err().and_then(|error| null_path_error(op, &error)) {
+            None => {
+                let auth = &connection.encoded_auth;
+                self.commands.push_write(session, generation, sequence, auth, op, body);
+            }
+            Some(error) => {
+                self.commands.push_command(&Command::Refused { session, generation, sequence, error });
+            }
+        }
         connection.in_flight.push_back(InFlight { xid, op, sequence, received, bytes: body.len() });
         self.outstanding += 1;
         self.in_flight_bytes += body.len();
@@ -289,33 +306,29 @@ impl Shard {
 
     fn authenticate(&mut self, id: ConnId, xid: Xid, op: OpCode, body: &[u8], now: Millis) {
         let connection = &mut self.connections[id.0 as usize];
-        let added = match Request::decode(op, body, self.settings.limits) {
-            Ok(Request::Auth { scheme, auth }) => self.settings.auth.authenticate(
-                scheme.as_deref().unwrap_or_default(),
-                auth.unwrap_or_default(),
-                connection.peer.ip(),
-            ),
-            // SASL is not configured.
-            Ok(_) => None,
-            Err(_) => return self.close(id, ConnectionEnd::BadFrame),
-        };
-        match added {
-            Some(ids) => {
-                connection.add_identities(ids);
-                ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), None);
+        match Request::decode(op, body, self.settings.limits) {
+            Ok(Request::Auth { scheme, auth }) => {
+                let ids = self.settings.auth.authenticate(
+                    scheme.as_deref().unwrap_or_default(),
+                    auth.unwrap_or_default(),
+                    connection.peer.ip(),
+                );
+                let error = ids.is_none().then_some(ErrorCode::AuthFailed);
+                connection.add_identities(ids.unwrap_or_default());
+                ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), error);
                 self.answered(id, op, xid, Zxid(0), now, now);
-            }
-            None => {
-                let mut reply =
-                    ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), Some(ErrorCode::AuthFailed));
-                if op == OpCode::Sasl {
-                    reply.token(None);
+                if error.is_some() {
+                    self.stats.auth_failed.add(1);
+                    self.close(id, ConnectionEnd::AuthFailed);
                 }
-                drop(reply);
-                self.stats.auth_failed.add(1);
-                self.answered(id, op, xid, Zxid(0), now, now);
-                self.close(id, ConnectionEnd::AuthFailed);
             }
+            // SASL is not configured: no error and no token, as ZooKeeper answers then. Nobody gains an
+            // identity by it.
+            Ok(_) => {
+                ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), None).token(None);
+                self.answered(id, op, xid, Zxid(0), now, now);
+            }
+            Err(_) => self.close(id, ConnectionEnd::BadFrame),
         }
     }
 }

@@ -315,9 +315,8 @@ impl Worker {
         if broken {
             return self.drop_connection(id, ConnectionEnd::SocketError, now);
         }
-        let empty = output.unsent().is_empty();
         self.shard.output_progress(id, now);
-        if empty && self.shard.is_closing(id) {
+        if self.shard.is_finished(id) {
             self.close(id, now);
         }
     }

@@ -237,6 +237,11 @@ impl Shard {
         self.sessionless.front().map_or(self.next_report, |&(at, _)| at.min(self.next_report))
     }
 
+    /// Whether there is something the server must do.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// What the server must do, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)

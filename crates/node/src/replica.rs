@@ -430,10 +430,10 @@ impl Replica {
             ) => self.reply(session, generation, sequence, Verdict::Void(reason)),
             // The session was attached meanwhile: look at it again when it is due.
             (_, Outcome::EndVoid { session, .. }) => self.expiry.end_was_void(session, now),
-            (DecodedCommand::Plain(Command::RegisterBoot { server, boot }), _) => {
-                if server == self.settings.server && boot == self.lane.boot {
-                    self.start_serving(state, now);
-                }
+            (DecodedCommand::Plain(Command::RegisterBoot { server, boot }), _)
+                if server == self.settings.server && boot == self.lane.boot =>
+            {
+                self.start_serving(state, now);
             }
             _ => {}
         }

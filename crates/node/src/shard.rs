@@ -26,7 +26,7 @@ use crate::watches::WatchTable;
 use crate::{ConnId, ConnToken, Millis, ShardId, SharedState};
 
 pub use connection::{ClosedConnection, ConnectionEnd, Output};
-use connection::{Connection, Phase};
+use connection::{Connection, Deferred, Phase};
 pub use stats::{ConnectionFacts, Gauge, ShardStats};
 
 /// Longest time between two reports of who was heard from.
@@ -35,8 +35,8 @@ const REPORT_MS: Millis = 100;
 const OUTPUT_HIGH_WATER: usize = 1 << 20;
 /// A client that lets this much pile up (only watch events can, once it is not read from) is misbehaving.
 const OUTPUT_LIMIT: usize = 64 << 20;
-/// Write requests in flight may hold this many bytes per shard; past it connections wait.
-const IN_FLIGHT_BYTES: usize = 32 << 20;
+/// Requests in flight or waiting their turn may hold this many bytes per shard; past it connections wait.
+const HELD_BYTES: usize = 32 << 20;
 /// What a write is told when the disk is full: it was not executed and may be tried again.
 const NO_ROOM: ErrorCode = ErrorCode::ThrottledOp;
 
@@ -97,13 +97,15 @@ pub struct Shard {
     handshakes: Vec<Handshake>,
     /// Connections heard from since the last report.
     heard: Vec<ConnId>,
+    /// Sessions whose connection ended since the last report, and when it was last heard.
+    departed: Vec<(SessionId, Millis)>,
     next_report: Millis,
     /// Connections we do not read from, for whatever reason.
     paused: Vec<ConnId>,
     /// Connections without a session and when they run out of time, oldest first.
     sessionless: VecDeque<(Millis, ConnToken)>,
     outstanding: usize,
-    in_flight_bytes: usize,
+    held_bytes: usize,
     effects: Vec<Effect>,
     notified: Vec<ConnId>,
     /// Connections whose writes are answered and which have deferred requests to run.
@@ -137,7 +139,8 @@ impl Shard {
             paused: Vec::new(),
             sessionless: VecDeque::new(),
             outstanding: 0,
-            in_flight_bytes: 0,
+            held_bytes: 0,
+            departed: Vec::new(),
             effects: Vec::new(),
             notified: Vec::new(),
             runnable: Vec::new(),
@@ -197,6 +200,7 @@ impl Shard {
         let mut touches = Vec::new();
         if report {
             self.next_report = now + REPORT_MS;
+            touches.append(&mut self.departed);
             for id in std::mem::take(&mut self.heard) {
                 if let Some(connection) = self.connections.get_mut(id.0 as usize) {
                     connection.is_in_heard = false;
@@ -231,6 +235,11 @@ impl Shard {
     /// When [`tick`](Self::tick) or [`take_requests`](Self::take_requests) has something to do next.
     pub fn next_deadline(&self) -> Millis {
         self.sessionless.front().map_or(self.next_report, |&(at, _)| at.min(self.next_report))
+    }
+
+    /// Whether there is something the server must do.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
     }
 
     /// What the server must do, in order.
@@ -277,12 +286,22 @@ impl Shard {
         self.connections.get(id.0 as usize).is_some_and(|c| c.end.is_some())
     }
 
+    /// Whether the connection is to be closed now: its last output is written. To be asked after
+    /// [`output_progress`](Self::output_progress), which may add to the output.
+    pub fn is_finished(&self, id: ConnId) -> bool {
+        self.connections.get(id.0 as usize).is_some_and(|c| c.end.is_some() && c.output.len() == 0)
+    }
+
     /// The socket is closed or about to be; `end` is why, unless the shard had decided already.
     pub fn remove(&mut self, id: ConnId, end: ConnectionEnd, now: Millis) -> Option<ClosedConnection> {
         let mut connection = self.connections.try_remove(id.0 as usize)?;
         let end = connection.end.take().unwrap_or(end);
         self.outstanding -= connection.in_flight.len() + connection.deferred.len();
-        self.in_flight_bytes -= connection.in_flight.iter().map(|r| r.bytes).sum::<usize>();
+        self.held_bytes -= connection.in_flight.iter().map(|r| r.bytes).sum::<usize>();
+        self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
+        if connection.is_in_heard && connection.session != SessionId::NONE {
+            self.departed.push((connection.session, connection.last_heard));
+        }
         if connection.session != SessionId::NONE && self.sessions.get(&connection.session) == Some(&id) {
             self.sessions.remove(&connection.session);
         }
@@ -344,6 +363,7 @@ impl Shard {
             let connection = &mut self.connections[id.0 as usize];
             connection.input = Vec::new();
             self.outstanding -= connection.deferred.len();
+            self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
             connection.deferred.clear();
             if !connection.paused {
                 connection.paused = true;
@@ -376,6 +396,9 @@ impl Shard {
         if connection.end.is_none() {
             connection.end = Some(end);
             connection.input = Vec::new();
+            if end == ConnectionEnd::NotReading {
+                connection.output.discard();
+            }
             self.flush(id);
         }
     }
@@ -475,8 +498,7 @@ impl Shard {
             return false;
         }
         let own = connection.in_flight.len() + connection.deferred.len();
-        own == 0
-            || (self.outstanding < self.settings.outstanding_limit && self.in_flight_bytes < IN_FLIGHT_BYTES)
+        own == 0 || (self.outstanding < self.settings.outstanding_limit && self.held_bytes < HELD_BYTES)
     }
 
     fn pause(&mut self, id: ConnId) {

@@ -150,8 +150,8 @@ impl WatchTable {
         if let Some(id) = self.find(path) {
             let watchers = &self.paths[id as usize].watchers;
             notified.extend(watchers.iter().copied().filter(|c| self.connections[c][&id].intersects(table)));
-            for i in start..notified.len() {
-                self.clear_modes(notified[i], id, one_shot);
+            for &connection in &notified[start..] {
+                self.clear_modes(connection, id, one_shot);
             }
         }
         if self.recursive > 0 && event != EventType::NodeChildrenChanged {

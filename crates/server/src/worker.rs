@@ -28,6 +28,9 @@ const READ_BYTES: usize = 64 << 10;
 const EVENTS: usize = 32 << 10;
 /// When stopping, a connection has this long to take its last bytes and close (design, "Graceful stop").
 const LINGER_MS: Millis = 1_000;
+/// A connection that is to be closed has this long to take what was sent before the end; a client that has
+/// stopped reading would otherwise hold its output and its socket for good.
+const LAST_OUTPUT_MS: Millis = 5_000;
 
 /// What other threads ask of a worker.
 pub(crate) enum WorkerMessage {
@@ -72,8 +75,12 @@ struct Socket {
     address: IpAddr,
     /// An edge was seen and the socket has not been read empty since.
     readable: bool,
+    /// The peer has ended its side: an edge that is not repeated, so the socket is read until it says so.
+    read_closed: bool,
+    /// When it is closed whatever is left to be sent or read.
+    close_by: Option<Millis>,
     /// The write side is shut; what is left is to wait for the peer.
-    lingering: Option<Millis>,
+    lingering: bool,
 }
 
 /// See the module's documentation.
@@ -88,7 +95,9 @@ pub(crate) struct Worker {
     core: Sender<CoreEvent>,
     questions: Sender<Question>,
     gate: Arc<Gate>,
-    /// Connections whose write side is shut, and until when they may take to close, oldest first.
+    /// Connections on their way out, and when they are dropped: first those whose last output is not written
+    /// yet, then those whose write side is shut. Each queue oldest first.
+    last_output: VecDeque<(Millis, ConnId)>,
     lingering: VecDeque<(Millis, ConnId)>,
     stopping: bool,
     stop_by: Millis,
@@ -116,6 +125,7 @@ impl Worker {
             core,
             questions,
             gate,
+            last_output: VecDeque::new(),
             lingering: VecDeque::new(),
             stopping: false,
             stop_by: Millis::MAX,
@@ -130,9 +140,10 @@ impl Worker {
         let mut heard_through = clock::now();
         loop {
             let before = clock::now();
-            let timeout = if self.ready.is_empty() {
-                let lingering = self.lingering.front().map_or(Millis::MAX, |&(until, _)| until);
-                clock::until(self.shard.next_deadline().min(lingering), before)
+            let timeout = if self.ready.is_empty() && !self.shard.has_effects() {
+                let closing = [&self.last_output, &self.lingering].map(|queue| queue.front());
+                let closing = closing.into_iter().flatten().map(|&(until, _)| until).min();
+                clock::until(self.shard.next_deadline().min(closing.unwrap_or(Millis::MAX)), before)
             } else {
                 Duration::ZERO
             };
@@ -155,7 +166,7 @@ impl Worker {
                     self.flush(id, now);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.mark_readable(id);
+                    self.mark_readable(id, event.is_read_closed() || event.is_error());
                 }
             }
             if self.take_messages(now).is_none() {
@@ -166,8 +177,8 @@ impl Worker {
             }
             self.shard.process_inbox(now);
             self.shard.tick(now);
-            self.perform(&mut scratch, now);
-            self.end_lingering(now);
+            self.perform(now);
+            self.end_closing(now);
             // What arrived before the poll began has been read, or belongs to a client that was read from
             // just now and has still more.
             if taken < EVENTS {
@@ -230,21 +241,29 @@ impl Worker {
             self.sockets.resize_with(slot + 1, || None);
         }
         let address = peer.ip();
-        self.sockets[slot] = Some(Socket { stream, address, readable: false, lingering: None });
+        self.sockets[slot] = Some(Socket {
+            stream,
+            address,
+            readable: false,
+            read_closed: false,
+            close_by: None,
+            lingering: false,
+        });
     }
 
-    fn mark_readable(&mut self, id: ConnId) {
-        if let Some(Some(socket)) = self.sockets.get_mut(id.0 as usize)
-            && !socket.readable
-        {
-            socket.readable = true;
-            self.ready.push(id);
+    fn mark_readable(&mut self, id: ConnId, read_closed: bool) {
+        if let Some(Some(socket)) = self.sockets.get_mut(id.0 as usize) {
+            socket.read_closed |= read_closed;
+            if !socket.readable {
+                socket.readable = true;
+                self.ready.push(id);
+            }
         }
     }
 
     fn read(&mut self, id: ConnId, scratch: &mut [u8], now: Millis) {
         let Some(Some(socket)) = self.sockets.get_mut(id.0 as usize) else { return };
-        if socket.lingering.is_some() {
+        if socket.lingering {
             return self.read_lingering(id, scratch, now);
         }
         // The edge stays noted: reading goes on when the shard lets it.
@@ -254,7 +273,7 @@ impl Worker {
         match socket.stream.read(scratch) {
             Ok(0) => self.drop_connection(id, ConnectionEnd::PeerClosed, now),
             Ok(count) => {
-                if count < scratch.len() {
+                if count < scratch.len() && !socket.read_closed {
                     // A short read of a stream socket has emptied it.
                     socket.readable = false;
                 } else {
@@ -268,33 +287,28 @@ impl Worker {
         }
     }
 
-    /// Does what the shard decided, until it decides nothing more.
-    fn perform(&mut self, scratch: &mut [u8], now: Millis) {
-        loop {
-            let mut effects = self.shard.take_effects();
-            if effects.is_empty() {
-                self.shard.recycle(effects);
-                return;
-            }
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Flush(id) => self.flush(id, now),
-                    Effect::Resume(id) => {
-                        if let Some(Some(socket)) = self.sockets.get(id.0 as usize)
-                            && socket.readable
-                        {
-                            self.read(id, scratch, now);
-                        }
-                    }
-                    Effect::Text(connection, bytes) => {
-                        let question = Question { shard: self.shard_id, connection, bytes };
-                        // The reporter ends with the server.
-                        let _ = self.questions.send(question);
+    /// Does what the shard has decided. What it decides meanwhile waits for the next turn: a client that takes
+    /// its answers as fast as they are made must not keep the others waiting.
+    fn perform(&mut self, now: Millis) {
+        let mut effects = self.shard.take_effects();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Flush(id) => self.flush(id, now),
+                Effect::Resume(id) => {
+                    if let Some(Some(socket)) = self.sockets.get(id.0 as usize)
+                        && socket.readable
+                    {
+                        self.ready.push(id);
                     }
                 }
+                Effect::Text(connection, bytes) => {
+                    let question = Question { shard: self.shard_id, connection, bytes };
+                    // The reporter ends with the server.
+                    let _ = self.questions.send(question);
+                }
             }
-            self.shard.recycle(effects);
         }
+        self.shard.recycle(effects);
     }
 
     fn flush(&mut self, id: ConnId, now: Millis) {
@@ -315,10 +329,16 @@ impl Worker {
         if broken {
             return self.drop_connection(id, ConnectionEnd::SocketError, now);
         }
-        let empty = output.unsent().is_empty();
         self.shard.output_progress(id, now);
-        if empty && self.shard.is_closing(id) {
+        if self.shard.is_finished(id) {
             self.close(id, now);
+        } else if self.shard.is_closing(id)
+            && let Some(Some(socket)) = self.sockets.get_mut(id.0 as usize)
+            && socket.close_by.is_none()
+        {
+            let until = now + LAST_OUTPUT_MS;
+            socket.close_by = Some(until);
+            self.last_output.push_back((until, id));
         }
     }
 
@@ -327,41 +347,35 @@ impl Worker {
     /// moment to close.
     fn close(&mut self, id: ConnId, now: Millis) {
         let Some(Some(socket)) = self.sockets.get_mut(id.0 as usize) else { return };
-        if socket.lingering.is_none() {
+        if !socket.lingering {
             // An error here means that the peer is gone already.
             let _ = socket.stream.shutdown(Shutdown::Write);
-            socket.lingering = Some(now + LINGER_MS);
+            let until = now + LINGER_MS;
+            (socket.lingering, socket.close_by) = (true, Some(until));
             socket.readable = true;
-            self.lingering.push_back((now + LINGER_MS, id));
+            self.lingering.push_back((until, id));
             self.ready.push(id);
         }
     }
 
     fn read_lingering(&mut self, id: ConnId, scratch: &mut [u8], now: Millis) {
         let Some(Some(socket)) = self.sockets.get_mut(id.0 as usize) else { return };
-        loop {
-            match socket.stream.read(scratch) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    socket.readable = false;
-                    return;
-                }
-                Err(_) => break,
-            }
+        match socket.stream.read(scratch) {
+            // Once a turn, however fast the peer sends.
+            Ok(count) if count > 0 => self.ready.push(id),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.ready.push(id),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => socket.readable = false,
+            Ok(_) | Err(_) => self.drop_connection(id, ConnectionEnd::PeerClosed, now),
         }
-        self.drop_connection(id, ConnectionEnd::PeerClosed, now);
     }
 
-    fn end_lingering(&mut self, now: Millis) {
-        while let Some(&(until, id)) = self.lingering.front()
-            && until <= now
-        {
-            self.lingering.pop_front();
-            // The slot may have a new user by now.
+    /// Drops the connections whose time to close is over.
+    fn end_closing(&mut self, now: Millis) {
+        let due = |queue: &mut VecDeque<_>| queue.pop_front_if(|&mut (until, _)| until <= now);
+        while let Some((until, id)) = due(&mut self.last_output).or_else(|| due(&mut self.lingering)) {
+            // The slot may have a new user by now, or the output has been written after all.
             if let Some(Some(socket)) = self.sockets.get(id.0 as usize)
-                && socket.lingering == Some(until)
+                && socket.close_by == Some(until)
             {
                 self.drop_connection(id, ConnectionEnd::PeerClosed, now);
             }

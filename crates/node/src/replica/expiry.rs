@@ -196,8 +196,11 @@ impl Expiry {
         }
     }
 
+    /// When there is something to propose without news from a shard. A deadline that not every shard has
+    /// listened up to needs no timer: their next reports come first.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        self.deadlines.next()
+        let heard_through = self.heard_through.iter().copied().min()?;
+        self.deadlines.next().filter(|&due| due <= heard_through)
     }
 
     pub(super) fn deadlines(&self) -> Vec<(Millis, SessionId)> {

@@ -70,6 +70,16 @@ pub(super) struct Deferred {
     pub(super) what: Waiting,
 }
 
+impl Deferred {
+    /// Bytes held in memory.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.what {
+            Waiting::Request(_, body) => body.len(),
+            Waiting::Refused(..) | Waiting::Unknown => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Waiting {
     Request(OpCode, Box<[u8]>),
@@ -84,7 +94,7 @@ pub(super) enum Waiting {
 pub struct Output {
     bytes: Vec<u8>,
     sent: usize,
-    /// Since when the socket takes nothing, if it does not.
+    /// Since when the socket has taken nothing, if there is something for it.
     pub(super) blocked_since: Option<Millis>,
 }
 
@@ -97,6 +107,9 @@ impl Output {
     /// The first `count` unsent bytes are sent.
     pub fn advance(&mut self, count: usize) {
         self.sent += count;
+        if count > 0 {
+            self.blocked_since = None;
+        }
         if self.sent == self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
@@ -108,6 +121,11 @@ impl Output {
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.sent
+    }
+
+    /// Gives up on what is unsent.
+    pub(super) fn discard(&mut self) {
+        *self = Output::default();
     }
 
     pub(super) fn bytes(&mut self) -> &mut Vec<u8> {

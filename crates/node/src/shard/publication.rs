@@ -108,7 +108,7 @@ impl Shard {
         let InFlight { xid, op, received, bytes, .. } =
             connection.in_flight.pop_front().expect("just looked at");
         self.outstanding -= 1;
-        self.in_flight_bytes -= bytes;
+        self.held_bytes -= bytes;
         encode_result(connection.output.bytes(), xid, zxid, &result);
         self.answered(id, op, xid, zxid, received, now);
         let connection = &self.connections[id.0 as usize];

@@ -116,6 +116,11 @@ impl Shard {
         len: usize,
         now: Millis,
     ) -> Option<usize> {
+        if len < RequestHeader::BYTES {
+            // Only with a limit below the size of a header.
+            self.close(id, ConnectionEnd::BadFrame);
+            return Some(rest.len());
+        }
         let header = rest.get(frame::LENGTH_BYTES..frame::LENGTH_BYTES + RequestHeader::BYTES)?;
         let (header, _) = RequestHeader::decode(header).expect("a whole header");
         self.stats.received.add(1);
@@ -137,8 +142,10 @@ impl Shard {
     }
 
     fn defer(&mut self, id: ConnId, xid: Xid, what: Waiting, now: Millis) {
+        let deferred = Deferred { xid, received: now, what };
         self.outstanding += 1;
-        self.connections[id.0 as usize].deferred.push_back(Deferred { xid, received: now, what });
+        self.held_bytes += deferred.bytes();
+        self.connections[id.0 as usize].deferred.push_back(deferred);
     }
 
     fn make_runnable_if_idle(&mut self, id: ConnId) {
@@ -190,8 +197,10 @@ impl Shard {
             if waits && !connection.in_flight.is_empty() {
                 return;
             }
-            let Deferred { xid, received, what } = connection.deferred.pop_front().expect("just looked at");
+            let deferred = connection.deferred.pop_front().expect("just looked at");
             self.outstanding -= 1;
+            self.held_bytes -= deferred.bytes();
+            let Deferred { xid, received, what } = deferred;
             match &what {
                 Waiting::Request(op, body) => self.serve(id, xid, *op, body, received, state, now),
                 Waiting::Refused(..) | Waiting::Unknown => {
@@ -279,7 +288,7 @@ impl Shard {
         }
         connection.in_flight.push_back(InFlight { xid, op, sequence, received, bytes: body.len() });
         self.outstanding += 1;
-        self.in_flight_bytes += body.len();
+        self.held_bytes += body.len();
     }
 
     fn number_close(&mut self, id: ConnId, xid: Xid, received: Millis, state: &State) {

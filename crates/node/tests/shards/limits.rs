@@ -1,0 +1,234 @@
+//! Back-pressure and oversized requests: bounded memory, and no legal client hung up on.
+
+use ostler_node::ConnectionEnd;
+use ostler_types::{AddWatchMode, ErrorCode};
+use ostler_wire::{OpCode, Request};
+
+use crate::world::{Options, World, code, create, create_with, data_of, get, set};
+
+#[test]
+fn an_oversized_frame_is_answered_in_its_turn_and_the_connection_lives() {
+    let mut world = World::with(&Options { max_frame: 1_000, ..Options::default() });
+    let s = world.connect(0, 10_000);
+    world.hold_disk = true;
+    world.ask(s.peer, 1, &create("/a", 0));
+    world.ask(s.peer, 2, &set("/a", &[b'x'; 5_000]));
+    world.ask(s.peer, 3, &get("/a", false));
+    world.ask_raw(s.peer, 4, 999, &[0; 200_000]);
+    world.ask(s.peer, 5, &set("/a", &[b'y'; 900]));
+    world.settle();
+    assert_eq!(world.frames(s.peer), []);
+    world.hold_disk = false;
+    world.settle();
+    let frames = world.frames(s.peer);
+    let seen: Vec<_> = frames.iter().map(|f| (f.xid, f.err)).collect();
+    let too_large = code(ErrorCode::BadArguments);
+    assert_eq!(seen, [(1, 0), (2, too_large), (3, 0), (4, too_large), (5, 0)]);
+    assert_eq!(world.stats[0].oversized.get(), 2);
+}
+
+#[test]
+fn oversized_frames_may_arrive_in_any_pieces() {
+    let mut world = World::with(&Options { max_frame: 100, ..Options::default() });
+    let s = world.connect(0, 10_000);
+    let mut bytes = vec![];
+    set("/", &[b'x'; 300]).encode(ostler_types::Xid(1), &mut bytes);
+    get("/", false).encode(ostler_types::Xid(2), &mut bytes);
+    for size in [1, 3, 5, 7, 11, 50] {
+        for piece in bytes.chunks(size) {
+            world.send(s.peer, piece);
+            world.settle();
+        }
+        let seen: Vec<_> = world.frames(s.peer).iter().map(|f| (f.xid, f.err)).collect();
+        assert_eq!(seen, [(1, code(ErrorCode::BadArguments)), (2, 0)], "in pieces of {size}");
+    }
+}
+
+#[test]
+fn a_limit_smaller_than_a_header_breaks_nothing() {
+    let mut world = World::with(&Options { max_frame: 4, ..Options::default() });
+    let s = world.connect(0, 10_000);
+    world.send(s.peer, &[0, 0, 0, 6, 0, 0, 0, 1, 0, 0]);
+    world.settle();
+    assert_eq!(world.closed(s.peer), Some(ConnectionEnd::BadFrame));
+    let s = world.connect(0, 10_000);
+    assert_eq!(world.call(s.peer, 1, &get("/", false))[0].err, code(ErrorCode::BadArguments));
+    world.call(s.peer, -2, &Request::Ping);
+    assert_eq!(world.closed(s.peer), None);
+}
+
+#[test]
+fn operations_nobody_knows_or_that_are_the_servers_own_are_answered() {
+    let mut world = World::new();
+    let s = world.connect(0, 10_000);
+    let own = [OpCode::DeleteContainer, OpCode::CreateSession, OpCode::Check].map(OpCode::code);
+    for op in own.into_iter().chain([0, -1, 10, 23, 99, 108, i32::MIN, i32::MAX]) {
+        world.ask_raw(s.peer, 9, op, b"\0\0\0\x01/");
+        world.settle();
+        let frames = world.frames(s.peer);
+        assert_eq!(frames.len(), 1);
+        assert_eq!((frames[0].xid, frames[0].zxid, frames[0].err), (9, -1, code(ErrorCode::Unimplemented)));
+    }
+    world.must(s.peer, &get("/", false));
+}
+
+#[test]
+fn undecodable_bodies_are_answered_for_every_operation() {
+    let mut world = World::new();
+    for &op in OpCode::ALL {
+        for body in [&b""[..], &[0xff; 40], &[0x7f; 40], b"\0\0\0\x02\xc3\x28\0\0\0\0"] {
+            let s = world.connect(0, 10_000);
+            world.ask_raw(s.peer, 5, op.code(), body);
+            world.settle();
+            let answered = world.frames(s.peer).len();
+            // A close or a broken authentication packet ends the connection; nothing else does.
+            let may_close = matches!(op, OpCode::CloseSession | OpCode::Auth | OpCode::Sasl);
+            assert!(may_close || (answered == 1 && world.closed(s.peer).is_none()), "{op:?} {body:x?}");
+        }
+    }
+    let s = world.connect(0, 10_000);
+    world.must(s.peer, &create("/still-alive", 0));
+}
+
+#[test]
+fn negative_lengths_and_frames_without_a_header_close_the_connection() {
+    let mut world = World::new();
+    for bytes in [&[0xff; 4][..], &[0x80, 0, 0, 0], &[0, 0, 0, 0], &[0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7]] {
+        let s = world.connect(0, 10_000);
+        world.send(s.peer, bytes);
+        world.settle();
+        assert_eq!(world.closed(s.peer), Some(ConnectionEnd::BadFrame), "{bytes:x?}");
+        assert!(world.resume(0, &s).is_some());
+    }
+}
+
+#[test]
+fn past_the_outstanding_limit_sockets_are_not_read_and_nobody_starves() {
+    let mut world = World::with(&Options { shards: 1, outstanding_limit: 10, ..Options::default() });
+    let (greedy, modest) = (world.connect(0, 2_000), world.connect(0, 2_000));
+    world.must(modest.peer, &create("/a", 0));
+    world.hold_disk = true;
+    for xid in 0..30_000 {
+        world.ask(greedy.peer, xid, &set("/a", b"x"));
+    }
+    world.settle();
+    assert!(world.unread(greedy.peer) > 0, "the socket is left alone");
+    assert!(world.stats[0].outstanding.get() <= 10);
+    // Another connection always has one request in flight.
+    world.ask(modest.peer, 1, &set("/a", b"y"));
+    world.settle();
+    assert_eq!(world.unread(modest.peer), 0);
+    // Nobody expires while we do not listen.
+    for _ in 0..100 {
+        world.ask(modest.peer, -2, &Request::Ping);
+        world.advance(100);
+    }
+    assert!(world.has_session(&greedy));
+    world.hold_disk = false;
+    world.settle();
+    let xids: Vec<i32> = world.frames(greedy.peer).iter().map(|f| f.xid).collect();
+    assert_eq!(xids, (0..30_000).collect::<Vec<_>>());
+    assert_eq!(world.unread(greedy.peer), 0);
+    assert_eq!(world.stats[0].outstanding.get(), 0);
+}
+
+#[test]
+fn requests_that_wait_their_turn_hold_bounded_memory() {
+    let mut world = World::with(&Options { shards: 1, outstanding_limit: 100_000, ..Options::default() });
+    let s = world.connect(0, 10_000);
+    world.must(s.peer, &create("/a", 0));
+    world.hold_disk = true;
+    let big = vec![b'x'; 1_000_000];
+    world.ask(s.peer, 0, &set("/a", b"first"));
+    world.ask(s.peer, 1, &get("/a", false));
+    for xid in 2..102 {
+        world.ask(s.peer, xid, &set("/a", &big));
+    }
+    world.settle();
+    assert!(world.unread(s.peer) > 50 << 20, "100 MB of waiting requests were taken in");
+    world.hold_disk = false;
+    world.settle();
+    let xids: Vec<i32> = world.frames(s.peer).iter().map(|f| f.xid).collect();
+    assert_eq!(xids, (0..102).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_read_from_and_goes_on_when_it_catches_up() {
+    let mut world = World::new();
+    let s = world.connect(0, 4_000);
+    world.must(s.peer, &create_with("/a", &vec![b'x'; 500_000], 0));
+    world.takes(s.peer, 0);
+    for xid in 0..20 {
+        world.ask(s.peer, xid, &get("/a", false));
+    }
+    // Beyond what is buffered of it, the socket is left alone.
+    world.send(s.peer, &[]);
+    world.settle();
+    let held = world.shards[0].connection_facts(world.now)[0].clone();
+    assert!(!held.reading && held.writing);
+    // It takes a little all the time: for longer than its timeout, and it does not expire.
+    world.takes(s.peer, 50_000);
+    for _ in 0..100 {
+        world.advance(100);
+    }
+    world.takes(s.peer, usize::MAX);
+    world.settle();
+    let frames = world.frames(s.peer);
+    assert_eq!(frames.iter().map(|f| f.xid).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    assert!(frames.iter().all(|f| data_of(f).len() == 500_000));
+    assert!(world.has_session(&s));
+}
+
+#[test]
+fn one_answer_that_takes_longer_than_the_timeout_does_not_expire_its_session() {
+    let mut world = World::with(&Options { max_frame: 64 << 20, ..Options::default() });
+    let s = world.connect(0, 2_000);
+    world.must(s.peer, &create_with("/a", &vec![b'x'; 20 << 20], 0));
+    world.takes(s.peer, 100_000);
+    world.ask(s.peer, 1, &get("/a", false));
+    world.advance(8_000);
+    assert!(world.has_session(&s), "it takes 2 MB a second without a pause");
+    world.takes(s.peer, usize::MAX);
+    world.settle();
+    assert_eq!(world.frames(s.peer).len(), 1);
+}
+
+#[test]
+fn a_client_that_takes_nothing_expires_although_it_is_not_read_from() {
+    let mut world = World::new();
+    let (s, other) = (world.connect(0, 2_000), world.connect(0, 2_000));
+    world.must(s.peer, &create_with("/a", &vec![b'x'; 900_000], 0));
+    world.takes(s.peer, 0);
+    for xid in 0..5 {
+        world.ask(s.peer, xid, &get("/a", false));
+    }
+    for _ in 0..10 {
+        world.ask(other.peer, -2, &Request::Ping);
+        world.advance(500);
+    }
+    assert!(!world.has_session(&s) && world.has_session(&other));
+}
+
+#[test]
+fn a_watcher_that_never_reads_is_closed_past_the_limit() {
+    let mut world = World::new();
+    let (s, writer) = (world.connect(0, 40_000), world.connect(1, 40_000));
+    let watch = Request::AddWatch { path: "/".into(), mode: AddWatchMode::PersistentRecursive };
+    world.must(s.peer, &watch);
+    world.takes(s.peer, 0);
+    let name = format!("/{}", "n".repeat(200_000));
+    world.must(writer.peer, &create(&name, 0));
+    for round in 0..500 {
+        for xid in 0..2 {
+            world.ask(writer.peer, xid, &set(&name, b"x"));
+        }
+        world.settle();
+        world.frames(writer.peer);
+        if world.closed(s.peer).is_some() {
+            assert!(round > 100, "64 MB may pile up");
+            break;
+        }
+    }
+    assert_eq!(world.closed(s.peer), Some(ConnectionEnd::NotReading), "it is gone, not only marked");
+    assert!(world.has_session(&s), "the session waits for it to come back");
+}

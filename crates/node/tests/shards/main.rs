@@ -1,0 +1,9 @@
+//! A replica and its session shards together, without sockets, disks or clocks.
+
+mod limits;
+mod order;
+mod scale;
+mod scripts;
+mod sessions;
+mod watches;
+mod world;

@@ -184,25 +184,35 @@ class Reader:
         self.int()
         self.zxid()
 
-    def names_unordered(self):
-        """A vector whose order is not part of the contract (children, ephemerals)."""
+    def unordered(self, strings, fixed=0):
+        """A vector whose order is not part of the contract; an element is `fixed` bytes and some ustrings."""
         count = self.int()
         if count < 0:
             return
         items = []
         for _ in range(count):
-            raw = self.take(4)
-            items.append(raw + self.take(struct.unpack(">i", raw)[0]))
+            item = self.take(fixed)
+            for _ in range(strings):
+                length = self.take(4)
+                item += length + self.take(struct.unpack(">i", length)[0])
+            items.append(item)
         if count > 1:
             self.chunks.append(Mask("set", "set " + " ".join(sorted(i.hex() for i in items)), sum(map(len, items))))
         else:
             self.chunks.extend(items)
+
+    def names_unordered(self):
+        self.unordered(strings=1)
 
     def acl(self):
         for _ in range(self.int()):
             self.int()
             self.string()
             self.string()
+
+    def acl_unordered(self):
+        """What scheme `auth` expands to: the connection's ids are a set."""
+        self.unordered(strings=2, fixed=4)
 
     def multi(self):
         while True:
@@ -227,9 +237,7 @@ class Reader:
                 raise ValueError(f"unexpected multi result {op} {err}")
 
     def whoami(self):
-        for _ in range(self.int()):
-            self.string()
-            self.string()
+        self.unordered(strings=2)
 
     def body(self, shape):
         for part in shape.split():

@@ -141,26 +141,26 @@ class Recorder:
             reader.literal(len(data) - reader.pos)
         self.write(f"{conn}< {jute.text(jute.frame(reader.chunks))}" + (f"  # {comment}" if comment else ""))
 
-    def reply(self, conn, op, xid, expect=0, comment=""):
+    def reply(self, conn, op, xid, expect=0, comment="", shape=None):
         data = self.connections[conn].frame()
         reader = Reader(data, self.names)
         got_xid = reader.int()
         reader.zxid()
         err = reader.int()
         number = OPCODES.get(op, op)
-        if err == 0 and number in SHAPES:
-            reader.body(SHAPES[number])
+        if err == 0 and (shape or number in SHAPES):
+            reader.body(shape or SHAPES[number])
         words = ERRORS.get(err, f"error {err}")
         self.received(conn, reader, data, f"{words}, {comment}" if comment else words)
         if got_xid != xid or err != expect:
             raise AssertionError(f"{op}: xid {got_xid} err {err}, expected xid {xid} err {expect}\n" + self.lines[-2])
 
-    def call(self, conn, op, body=(), comment="", expect=0, events=0, xid=None, reply_xid=None):
+    def call(self, conn, op, body=(), comment="", expect=0, events=0, xid=None, reply_xid=None, shape=None):
         """Request and reply, with `events` watch events arriving before the reply."""
         xid = self.send(conn, op, body, comment, xid)
         for _ in range(events):
             self.event(conn)
-        self.reply(conn, op, xid if reply_xid is None else reply_xid, expect)
+        self.reply(conn, op, xid if reply_xid is None else reply_xid, expect, shape=shape)
 
     def event(self, conn):
         data = self.connections[conn].frame()
@@ -254,8 +254,9 @@ class Recorder:
     def set_acl(self, conn, path, entries, version=-1, expect=0):
         self.call(conn, "setACL", jute.buffer(path) + jute.acl(entries) + jute.i32(version), f"{path} {shown(entries)}", expect)
 
-    def get_acl(self, conn, path, expect=0):
-        self.call(conn, "getACL", jute.buffer(path), path, expect)
+    def get_acl(self, conn, path, expect=0, unordered=False):
+        shape = "acl_unordered stat" if unordered else None
+        self.call(conn, "getACL", jute.buffer(path), path, expect, shape=shape)
 
     def add_watch(self, conn, path, mode, expect=0):
         self.call(conn, "addWatch", jute.buffer(path) + jute.i32(mode), f"{path} mode={mode}", expect)

@@ -77,7 +77,27 @@ def utf8(s):
 
 @scenario("null-paths")
 def null_paths(s):
-    """Paths that are null: they can be decoded, so a write takes a zxid and fails for it."""
+    """Reads of a path that is null."""
+    s.session("A")
+    null = jute.buffer(None)
+    for op in ("exists", "getData", "getChildren", "getChildren2"):
+        s.call("A", op, null + jute.boolean(False), "null path", expect=-5)
+    for op in ("getACL", "getAllChildrenNumber"):
+        s.call("A", op, null, "null path", expect=-5)
+    s.end("A")
+
+
+@scenario("null-path-sync")
+def null_path_sync(s):
+    """sync of a path that is null just returns it."""
+    s.session("A")
+    s.call("A", "sync", jute.buffer(None), "null path")
+    s.end("A")
+
+
+@scenario("null-path-writes")
+def null_path_writes(s):
+    """Writes to a path that is null: they can be decoded, so each takes a zxid and fails for it."""
     s.session("A")
     null, open_acl = jute.buffer(None), jute.acl(jute.OPEN)
     for op in ("create", "create2", "createContainer"):
@@ -85,8 +105,4 @@ def null_paths(s):
     s.call("A", "delete", null + jute.i32(-1), "null path", expect=-5)
     s.call("A", "setData", null + jute.buffer("") + jute.i32(-1), "null path", expect=-8)
     s.call("A", "setACL", null + open_acl + jute.i32(-1), "null path", expect=-8)
-    for op in ("exists", "getData", "getChildren", "getChildren2"):
-        s.call("A", op, null + jute.boolean(False), "null path", expect=-5)
-    for op in ("getACL", "getAllChildrenNumber"):
-        s.call("A", op, null, "null path", expect=-5)
     s.end("A")

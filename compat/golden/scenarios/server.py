@@ -10,7 +10,7 @@ from .registry import scenario
 def builtin(s):
     """The tree of a fresh standalone server."""
     s.session("A")
-    for path in ("/", "", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"):
+    for path in ("/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"):
         s.read("A", "exists", path)
         s.read("A", "getData", path)
         s.read("A", "getChildren2", path)
@@ -38,6 +38,17 @@ def builtin(s):
     s.set("A", "/zookeeper/config", b"x", expect=-102)
     s.create("A", "/zookeeper/config/x", expect=-102)
     s.set_acl("A", "/zookeeper/config", jute.OPEN, expect=-102)
+    s.end("A")
+
+
+@scenario("root-alias", fresh=True)
+def root_alias(s):
+    """The root is also called by the empty name, and then counts itself among its descendants."""
+    s.session("A")
+    for op in ("exists", "getData", "getChildren", "getChildren2"):
+        s.read("A", op, "")
+    s.get_acl("A", "")
+    s.call("A", "getAllChildrenNumber", jute.buffer(""), "empty path")
     s.end("A")
 
 
@@ -75,7 +86,6 @@ def hard(s):
     s.create("A", "/g-quota/c", expect=-125)
     s.create("A", "/g-quota/b", expect=-110)
     s.create("A", "/g-quota/c", op="create2", expect=-125)
-    multi(s, "A", [delete("/g-quota/b"), create("/g-quota/c")], "statistics lag behind the transaction itself")
     stats(s, "A", "/g-quota")
     s.set("A", "/g-quota/a", b"")
     stats(s, "A", "/g-quota")
@@ -89,6 +99,21 @@ def hard(s):
     s.remove("A", "/g-quota/a", "/g-quota/d")
     s.delete("A", "/g-quota/b")
     s.delete("A", "/g-quota")
+    s.end("A")
+
+
+@scenario("quota-hard-multi", settings={"zookeeper.enforceQuota": "true"})
+def hard_multi(s):
+    """The statistics that hard quotas are judged by lag behind: a transaction is measured by those before it."""
+    s.session("A")
+    s.create("A", "/g-qmulti")
+    s.create("A", "/g-qmulti/b")
+    s.create("A", "/zookeeper/quota/g-qmulti")
+    quota(s, "A", "/g-qmulti", b"count=-1,bytes=-1=;countHardLimit=2")
+    multi(s, "A", [delete("/g-qmulti/b"), create("/g-qmulti/c")], "room is made in the same transaction")
+    s.read("A", "getChildren2", "/g-qmulti")
+    remove_quota(s, "A", "/g-qmulti")
+    s.remove("A", "/g-qmulti/b", "/g-qmulti")
     s.end("A")
 
 

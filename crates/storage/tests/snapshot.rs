@@ -198,6 +198,37 @@ fn a_power_cut_at_every_operation_leaves_the_old_or_the_new_snapshot() {
 }
 
 #[test]
+fn parts_of_two_snapshots_do_not_make_one() {
+    let disk = disk();
+    let store = store(&disk);
+    let five = write(&store, 5, &[noise(600)]).unwrap();
+    let six = write(&store, 6, &[noise(600)]).unwrap();
+    let header = disk.contents(&six.path).unwrap()[..79].to_vec();
+    disk.damage(&five.path, |bytes| bytes[..79].copy_from_slice(&header));
+    disk.lose(&six.path);
+    let unusable = store.newest().unwrap().unusable;
+    assert!(unusable[0].to_string().contains("the file does not match its hash"), "{}", unusable[0]);
+}
+
+#[test]
+fn a_snapshot_that_a_start_has_found_is_there_to_stay() {
+    for seed in 0..20 {
+        let disk = disk();
+        let store = store(&disk);
+        let mut writer = store.create(&meta(5)).unwrap();
+        writer.push(b"state").unwrap();
+        // Block, footer, sync, rename, and then the process dies instead of syncing the directory.
+        disk.fail_at(4, Fault::Crash);
+        assert!(writer.finish(1, 1).is_err());
+        disk.kill();
+        let found = self::store(&disk).newest().unwrap().usable.map(|info| info.meta.index);
+        disk.power_cut(seed);
+        assert_eq!(found, Some(5));
+        assert_eq!(self::store(&disk).newest().unwrap().usable.map(|info| info.meta.index), found);
+    }
+}
+
+#[test]
 fn a_writer_that_is_dropped_leaves_nothing() {
     let disk = disk();
     let store = store(&disk);

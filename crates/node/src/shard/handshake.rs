@@ -1,8 +1,8 @@
 //! From the first bytes of a connection to its session (protocol, "Handshake"; design, invariant 5).
 
 use ostler_tree::State;
-use ostler_types::{Generation, Sequence, SessionId, Zxid};
-use ostler_wire::{ConnectRequest, ConnectResponse, frame};
+use ostler_types::{Generation, Sequence, SessionId, Xid, Zxid};
+use ostler_wire::{ConnectRequest, ConnectResponse, OpCode, frame};
 use sha2::Digest as _;
 use subtle::ConstantTimeEq as _;
 
@@ -37,6 +37,7 @@ impl Shard {
             }
             let connection = &mut self.connections[id.0 as usize];
             connection.phase = Phase::Text;
+            connection.stats.received += 1;
             let token = ConnToken { id, serial: connection.serial };
             self.effects.push(Effect::Text(token, rest.to_vec()));
             return Some(rest.len());
@@ -156,13 +157,13 @@ impl Shard {
             read_only: connecting.has_read_only.then_some(false),
         }
         .encode(connection.output.bytes());
+        let received = connection.stats.established;
         self.sessions.insert(session, id);
-        self.stats.sent.add(1);
-        connection.stats.sent += 1;
+        // `cons` shows the handshake as an operation, as in ZooKeeper.
+        self.answered(id, OpCode::CreateSession, Xid(0), zxid, received, now);
         let opened =
             if connecting.attach { &self.stats.sessions_attached } else { &self.stats.sessions_created };
         opened.add(1);
-        self.flush(id);
         // What the client pipelined behind its ConnectRequest can go on now.
         if !self.connections[id.0 as usize].input.is_empty() {
             self.make_runnable(id);

@@ -220,7 +220,7 @@ impl super::Connection {
             answered: stats.answered,
             last_heard: self.last_heard,
             max_latency_ms: stats.max_latency_ms,
-            reading: !self.paused,
+            reading: !self.paused && !matches!(self.phase, super::Phase::Text),
             writing: self.output.len() > 0,
         }
     }

@@ -206,6 +206,14 @@ impl<'a> Reader<'a> {
         value.max(least)
     }
 
+    /// Raises no objection to a value above `most`, but uses `most` and notes it.
+    pub(super) fn at_most(&mut self, name: &'static str, value: i64, most: i64) -> i64 {
+        if value > most {
+            self.note(name, format!("{name}={value} counts as {most}, the most there is"));
+        }
+        value.min(most)
+    }
+
     /// Reports that the value of `name` is not what it must be.
     pub(super) fn wrong(&mut self, name: &str, value: &str, expected: impl Display) {
         self.problem(name, format!("{}: expected {expected}", assignment(name, value)));

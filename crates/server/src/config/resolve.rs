@@ -13,8 +13,10 @@ const INT: std::ops::RangeInclusive<i64> = i32::MIN as i64..=i32::MAX as i64;
 const POSITIVE: std::ops::RangeInclusive<i64> = 1..=i32::MAX as i64;
 const NOT_NEGATIVE: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;
 
-/// The largest log segment, in KiB: 4 GiB. Beyond it a typing error is likelier than a wish.
-const MAX_SEGMENT_KIB: i64 = 4 << 20;
+/// The largest request: what fits into one entry of the log, with what the log adds to it.
+const MAX_FRAME_BYTES: i64 = (ostler_storage::MAX_ENTRY_BYTES - (2 << 20)) as i64;
+/// A segment's greatest size, which the log's format sets.
+const MAX_SEGMENT_KIB: i64 = 1 << 20;
 /// The smallest log segment, in KiB.
 const MIN_SEGMENT_KIB: i64 = 64;
 
@@ -206,7 +208,7 @@ fn directory(reader: &mut Reader, name: &'static str) -> Option<PathBuf> {
 }
 
 fn segment_bytes(reader: &mut Reader) -> NonZeroU64 {
-    let mut kib = reader.system_number("preAllocSize", i64::MIN..=MAX_SEGMENT_KIB);
+    let mut kib = reader.system_number("preAllocSize", i64::MIN..=i64::MAX);
     if kib <= 0 {
         kib = 65536;
         let text =
@@ -214,6 +216,9 @@ fn segment_bytes(reader: &mut Reader) -> NonZeroU64 {
         reader.note("preAllocSize", text.to_owned());
     }
     let kib = reader.at_least("preAllocSize", kib, MIN_SEGMENT_KIB);
+    let kib = reader.at_most("preAllocSize", kib, MAX_SEGMENT_KIB);
+    // Segments are made of whole pages.
+    let kib = (kib + 3) / 4 * 4;
     NonZeroU64::new(kib.unsigned_abs() << 10).expect("at_least returns no less than MIN_SEGMENT_KIB")
 }
 
@@ -252,6 +257,7 @@ fn session_timeout(reader: &mut Reader, name: &'static str, ticks: i64, tick_ms:
 
 fn requests(reader: &mut Reader) -> RequestLimits {
     let max_frame = reader.system_number("jute.maxbuffer", POSITIVE);
+    let max_frame = reader.at_most("jute.maxbuffer", max_frame, MAX_FRAME_BYTES);
     let extra = reader.optional_system_number("jute.maxbuffer.extrasize", INT);
     let extra = extra.map(|extra| reader.at_least("jute.maxbuffer.extrasize", extra, 1024));
     RequestLimits {

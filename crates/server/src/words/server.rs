@@ -8,10 +8,9 @@ use super::connections::{ConnectionReport, Detail, write_connection};
 use super::number::{Summary, java_double};
 
 /// The version Ostler gives to tools: that of the ZooKeeper it behaves like, then its own. Tools read the digits
-/// up to the first `-` to know what they may ask for. ZooKeeper ends this with the time it was built; Ostler's
-/// builds are reproducible and have none.
-pub const VERSION: &str =
-    concat!("3.9.5-ostler-", env!("CARGO_PKG_VERSION"), ", built on an unrecorded date");
+/// up to the first `-` to know what they may ask for, and some (go-zookeeper) insist on a date in exactly this
+/// form. ZooKeeper's is the time of the build; Ostler's builds are reproducible, so this is the day of the release.
+pub const VERSION: &str = concat!("3.9.5-ostler-", env!("CARGO_PKG_VERSION"), ", built on 2026-11-20 00:00 UTC");
 
 /// What a server is, in ZooKeeper's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

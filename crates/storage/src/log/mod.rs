@@ -89,7 +89,7 @@ impl Log {
         let needed = first_needed_index.max(1);
         let found = scan(&*disk, dir, identity.required(), needed)?;
         let created = found.is_none();
-        let scan = match found {
+        let mut scan = match found {
             Some(scan) => scan,
             None => Log::create(&*disk, dir, identity, options, needed)?,
         };
@@ -97,7 +97,7 @@ impl Log {
             identity: scan.identity,
             created,
             hard_state: scan.hard_state,
-            entries: scan.entries.clone(),
+            entries: std::mem::take(&mut scan.entries),
             first_index: scan.base + 1,
             last_index: scan.last_index,
             term_before: scan.term_before,

@@ -120,6 +120,17 @@ fn zeros_over_what_was_durable_are_damage_if_anything_later_knows() {
 }
 
 #[test]
+fn a_hole_in_a_segment_is_damage_if_the_next_one_was_begun() {
+    let driver = three_segments();
+    // As if the first write to the third segment had been torn: its header is not there, so it vouches for nothing.
+    driver.disk.damage(&segment(3), |bytes| bytes[..512].fill(0));
+    let (_, recovered) = copy(&driver).try_open().unwrap();
+    assert_eq!(recovered.last_index, 6);
+    driver.disk.damage(&segment(2), |bytes| bytes[3072..].fill(0));
+    assert!(refused(&driver).contains("the next segment, already begun, proves that it was durable"));
+}
+
+#[test]
 fn lost_and_misplaced_segments_are_refused() {
     let original = three_segments();
     for (lost, expected) in [(1, "index 1 is needed"), (2, "is missing, but later ones exist")] {

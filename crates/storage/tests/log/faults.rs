@@ -4,7 +4,7 @@
 //! acknowledged as durable, plus at most a prefix of what was attempted after it.
 
 use crate::support::{Driver, Step};
-use ostler_storage::{Fault, LogOptions, OpenError, Space};
+use ostler_storage::{Batch, Entry, Fault, LogOptions, OpenError, Space};
 
 const TINY: LogOptions = LogOptions { segment_bytes: 4096, reserve_bytes: 512 };
 const STEPS: usize = 14;
@@ -28,7 +28,7 @@ fn operations(seed: u64) -> u64 {
     driver.disk.ops()
 }
 
-fn crash_everywhere(seeds: std::ops::Range<u64>, revive: impl Fn(&mut Driver, u64)) {
+fn crash_everywhere(seeds: std::ops::Range<u64>, then: usize, revive: impl Fn(&mut Driver, u64)) {
     for seed in seeds {
         for at in 0..operations(seed) {
             let mut driver = Driver::new(seed, TINY);
@@ -37,7 +37,7 @@ fn crash_everywhere(seeds: std::ops::Range<u64>, revive: impl Fn(&mut Driver, u6
             let guard = Context(context);
             assert_eq!(run(&mut driver, STEPS), Step::Dead, "{}", guard.0);
             revive(&mut driver, seed * 1000 + at);
-            assert_eq!(run(&mut driver, 4), Step::Done, "{}", guard.0);
+            assert_eq!(run(&mut driver, then), Step::Done, "{}", guard.0);
             driver.disk.power_cut(seed + at);
             assert_eq!(driver.open(), Step::Done, "{}", guard.0);
             std::mem::forget(guard);
@@ -56,7 +56,7 @@ impl Drop for Context {
 
 #[test]
 fn a_power_cut_at_every_operation_loses_nothing_acknowledged() {
-    crash_everywhere(0..150, |driver, seed| {
+    crash_everywhere(0..150, 4, |driver, seed| {
         driver.disk.power_cut(seed);
         assert_eq!(driver.open(), Step::Done);
     });
@@ -64,13 +64,38 @@ fn a_power_cut_at_every_operation_loses_nothing_acknowledged() {
 
 #[test]
 fn a_kill_at_every_operation_followed_by_a_power_cut_loses_nothing_acknowledged() {
-    crash_everywhere(1000..1060, |driver, seed| {
+    // Long enough to use files whose names only the dead process knew to be un-synced.
+    crash_everywhere(1000..1060, 12, |driver, seed| {
         driver.disk.kill();
         assert_eq!(driver.open(), Step::Done);
         // What recovery reported counts as durable: a vote or an entry may have been answered for already.
         driver.disk.power_cut(seed);
         assert_eq!(driver.open(), Step::Done);
     });
+}
+
+#[test]
+fn a_spare_whose_name_was_not_yet_durable_is_made_so_before_it_is_used() {
+    for seed in 0..20 {
+        let mut driver = Driver::new(seed, TINY);
+        assert_eq!(driver.open(), Step::Done);
+        assert_eq!(driver.append(&[one_entry(1, 2500)]), Step::Done);
+        // Create, write, sync, rename, and then the process dies instead of syncing the directory.
+        driver.disk.fail_at(4, Fault::Crash);
+        assert!(driver.log.as_mut().unwrap().prepare_spare().is_err());
+        driver.disk.kill();
+        assert_eq!(driver.open(), Step::Done);
+        assert_eq!(driver.append(&[one_entry(2, 2500)]), Step::Done);
+        assert_eq!(driver.log.as_ref().unwrap().segments(), 2);
+        driver.disk.power_cut(seed);
+        assert_eq!(driver.open(), Step::Done);
+        assert_eq!(driver.log.as_ref().unwrap().last_index(), 2);
+    }
+}
+
+fn one_entry(index: u64, bytes: usize) -> Batch {
+    let entry = Entry { term: 1, index, kind: 0, data: vec![1; bytes].into() };
+    Batch { entries: vec![entry], must_sync: true, ..Batch::default() }
 }
 
 #[test]

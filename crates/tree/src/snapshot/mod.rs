@@ -5,7 +5,7 @@
 //! the slot's record aside, and the walk emits that instead. What comes out is exactly the state at the moment
 //! the walk began (invariant 16), whatever was applied meanwhile.
 //!
-//! The stream is a sequence of self-describing records; `docs/snapshot-records.md` specifies them byte by byte.
+//! The stream is a sequence of self-describing records; `docs/log-and-snapshot.md` specifies them byte by byte.
 
 mod records;
 mod restore;

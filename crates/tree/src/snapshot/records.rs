@@ -1,4 +1,4 @@
-//! The records of a snapshot (`docs/snapshot-records.md`). Numbers are big-endian.
+//! The records of a snapshot (`docs/log-and-snapshot.md`). Numbers are big-endian.
 
 use ostler_types::{Acl, Generation, LogIndex, Perms, Sequence, SessionId, Term, Zxid};
 

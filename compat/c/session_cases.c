@@ -121,7 +121,7 @@ static void idle_client_is_kept_by_pings(void) {
 }
 
 static void session_and_data_survive_kill(void) {
-    struct client *c = connected_to(server_address(), 30000, NULL);
+    struct client *c = connected_to(proxy_address(), 30000, NULL);
     const char *path = fresh(c);
     make(c, under(path, "data"), "kept");
     make_ephemeral(c, under(path, "e"));
@@ -142,7 +142,7 @@ static void session_and_data_survive_kill(void) {
 }
 
 static void watches_survive_server_restart(void) {
-    struct client *c = connected_to(server_address(), 30000, NULL);
+    struct client *c = connected_to(proxy_address(), 30000, NULL);
     const char *path = fresh(c);
     char data[4];
     int length = sizeof data;

@@ -415,7 +415,7 @@ func silentClientExpires(root string) {
 }
 
 func sessionAndDataSurviveKill(root string) {
-	s := connect(server(), 30*time.Second)
+	s := connect(proxy(), 30*time.Second)
 	id := s.SessionID()
 	must(s.Create(root+"/e", []byte("kept"), zk.FlagEphemeral, openACL))
 	_, before := mustStat(s.Get(root + "/e"))

@@ -9,7 +9,7 @@ Every language can do that, so no client needs hooks of its own to lose a connec
     accept    back to normal
     kill      kill -9 the server
     start     start it again on the same data directory and port, and wait until it serves
-    restart   kill, then start
+    restart   refuse, kill, start, accept: clients behind the proxy only ever reach a server that serves
 """
 
 import socket
@@ -118,7 +118,7 @@ class Control:
             "accept": self.proxy.accept,
             "kill": server.kill,
             "start": server.start,
-            "restart": lambda: (server.kill(), server.start()),
+            "restart": lambda: (self.proxy.refuse(), server.kill(), server.start(), self.proxy.accept()),
         }
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.lock = threading.Lock()

@@ -279,7 +279,7 @@ cases.silent_client_expires = async (root) => {
 };
 
 cases.session_and_data_survive_kill = async (root) => {
-    const c = await connect(SERVER, 30000);
+    const c = await connect(PROXY, 30000);
     const id = c.id();
     await c.create(`${root}/e`, Buffer.from('kept'), CreateMode.EPHEMERAL);
     const before = await c.exists(`${root}/e`);

@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn null_paths_and_vectors_are_refused() {
-        for op in [OpCode::Delete, OpCode::Exists, OpCode::Sync, OpCode::AddWatch, OpCode::Create] {
+        for op in [OpCode::Delete, OpCode::Exists, OpCode::AddWatch, OpCode::Create] {
             assert_eq!(decode(op, &[0xff; 60]), Err(DecodeError::NullString), "{op:?}");
         }
         let null_child_list = [&[0; 16][..], &[0xff; 4]].concat();

@@ -129,7 +129,7 @@ fn any_xid_is_echoed_and_none_ends_anything() {
     world.must(s.peer, &create("/a", 0));
     let odd = [0, 1, i32::MAX, i32::MIN, -1, -2, -3, -4, -8, -100, 0x5a5a_5a5a];
     for xid in odd {
-        for request in [get("/a", false), set("/a", b"x"), Request::Sync { path: "/".into() }] {
+        for request in [get("/a", false), set("/a", b"x"), Request::Sync { path: Some("/".into()) }] {
             let frames = world.call(s.peer, xid, &request);
             assert_eq!(xids(&frames), [xid], "{request:?}");
             assert_eq!(frames[0].err, 0);

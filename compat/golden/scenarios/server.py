@@ -102,7 +102,7 @@ def hard(s):
     s.end("A")
 
 
-@scenario("quota-hard-multi", settings={"zookeeper.enforceQuota": "true"})
+@scenario("differs-quota-multi", settings={"zookeeper.enforceQuota": "true"})
 def hard_multi(s):
     """Hard quotas within one transaction: Apache ZooKeeper measures it by the transactions before it, Ostler by what it does itself."""
     s.session("A")

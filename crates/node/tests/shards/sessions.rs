@@ -3,7 +3,7 @@
 use ostler_node::{ConnectionEnd, Millis};
 use ostler_tree::EndCause;
 use ostler_types::ErrorCode;
-use ostler_wire::{OpCode, Request};
+use ostler_wire::Request;
 
 use crate::world::{EPHEMERAL, World, code, create, delete, get, set};
 
@@ -268,18 +268,25 @@ fn an_operators_kill_ends_a_session_that_is_alive() {
 #[test]
 fn failed_authentication_is_answered_and_closes_only_that_connection() {
     let mut world = World::new();
-    for (op, scheme) in [(OpCode::Auth, Some("no-such")), (OpCode::Auth, None), (OpCode::Sasl, None)] {
+    for scheme in [Some("no-such"), None] {
         let s = world.connect(0, 10_000);
-        let request = match op {
-            OpCode::Auth => Request::Auth { scheme: scheme.map(Into::into), auth: Some(b"x") },
-            _ => Request::Sasl { token: Some(b"token") },
-        };
+        let request = Request::Auth { scheme: scheme.map(Into::into), auth: Some(b"x") };
         let frames = world.call(s.peer, -4, &request);
         assert_eq!((frames.len(), frames[0].err), (1, code(ErrorCode::AuthFailed)));
         assert_eq!(world.closed(s.peer), Some(ConnectionEnd::AuthFailed));
         let back = world.resume(1, &s).expect("the session goes on");
         world.must(back.peer, &get("/", false));
     }
+}
+
+#[test]
+fn sasl_is_answered_as_not_configured_and_changes_nothing() {
+    let mut world = World::new();
+    let s = world.connect(0, 10_000);
+    let frames = world.call(s.peer, 1, &Request::Sasl { token: Some(b"token") });
+    assert_eq!((frames.len(), frames[0].err), (1, 0));
+    assert_eq!(frames[0].body, [0xff; 4], "a null token");
+    world.must(s.peer, &get("/", false));
 }
 
 #[test]

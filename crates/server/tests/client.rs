@@ -1,14 +1,18 @@
-//! Every operation against a running server, Apache ZooKeeper or Ostler. Ignored unless asked for:
+//! Every operation of `ostler-client` against a server: one of ours in this process, or any other that speaks
+//! ZooKeeper's protocol:
 //!
 //! ```text
-//! OSTLER_TEST_SERVER=127.0.0.1:2181 cargo test -p ostler-client --test live_server -- --ignored
+//! OSTLER_TEST_SERVER=127.0.0.1:2181 cargo test -p ostler-server --test client
 //! ```
 //!
 //! Each test works below its own znode, which it removes first and last.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ostler_client::{Client, ConnectError, ConnectOptions, Error, Event};
+use ostler_server::Server;
+use ostler_server::config::{self, Overrides};
 use ostler_types::{
     Acl, AddWatchMode, CreateMode, ErrorCode, EventType, Perms, WatcherKind, Xid, Zxid, open_acl,
 };
@@ -16,8 +20,21 @@ use ostler_wire::multi::{OpResult, ReadOp, WriteOp};
 use ostler_wire::{AclEntry, ConnectRequest, Create, CreateForm, Request, SetWatches};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+/// The server named by the environment, or one that lives as long as this process.
 fn address() -> String {
-    std::env::var("OSTLER_TEST_SERVER").expect("OSTLER_TEST_SERVER=host:port names the server to test")
+    static OURS: OnceLock<(Server, tempfile::TempDir)> = OnceLock::new();
+    std::env::var("OSTLER_TEST_SERVER").unwrap_or_else(|_| {
+        let (server, _) = OURS.get_or_init(|| {
+            let data_dir = tempfile::tempdir().unwrap();
+            let text = format!(
+                "dataDir={}\nclientPort=0\nclientPortAddress=127.0.0.1\npreAllocSize=1024\nmaxClientCnxns=0\n",
+                data_dir.path().display()
+            );
+            let loaded = config::parse("zoo.cfg", text.as_bytes(), &Overrides::default()).unwrap();
+            (Server::start(loaded.config).unwrap(), data_dir)
+        });
+        server.address().to_string()
+    })
 }
 
 async fn connect(options: &ConnectOptions) -> (Client, UnboundedReceiver<Event>) {
@@ -53,7 +70,6 @@ fn create(form: CreateForm, path: &str, flags: i32) -> Create<'_> {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn znodes() {
     let root = "/ostler-test-znodes";
     let (client, _events) = set_up(root).await;
@@ -97,7 +113,6 @@ async fn znodes() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn multis() {
     let root = "/ostler-test-multis";
     let (client, _events) = set_up(root).await;
@@ -147,7 +162,6 @@ async fn multis() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn what_a_multi_may_hold() {
     let root = "/ostler-test-multi-rules";
     let (client, _events) = set_up(root).await;
@@ -177,7 +191,6 @@ async fn what_a_multi_may_hold() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn watches() {
     let root = "/ostler-test-watches";
     let (client, mut events) = set_up(root).await;
@@ -220,7 +233,6 @@ async fn watches() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn sessions() {
     let root = "/ostler-test-sessions";
     let (client, _events) = set_up(root).await;
@@ -250,7 +262,6 @@ async fn sessions() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn identities() {
     let root = "/ostler-test-identities";
     let (client, _events) = set_up(root).await;
@@ -273,7 +284,6 @@ async fn identities() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn hundreds_of_requests_under_way() {
     let root = "/ostler-test-pipeline";
     let options = ConnectOptions { first_xid: i32::MAX - 500, ..ConnectOptions::default() };
@@ -295,7 +305,6 @@ async fn hundreds_of_requests_under_way() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn heartbeats_keep_a_session_and_their_absence_ends_it() {
     // The shortest session the server grants.
     let options = ConnectOptions { session_timeout: Duration::from_millis(1), ..ConnectOptions::default() };
@@ -313,7 +322,6 @@ async fn heartbeats_keep_a_session_and_their_absence_ends_it() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server"]
 async fn raw_connections() {
     use ostler_client::raw::RawConnection;
     let mut raw = RawConnection::connect(address()).await.unwrap();

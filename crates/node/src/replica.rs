@@ -22,6 +22,8 @@ pub use cleaner::CleanerSettings;
 /// Commands applied under one hold of the state's write lock. At one to three microseconds each, readers
 /// wait a fraction of a millisecond.
 const SLICE_COMMANDS: usize = 64;
+/// Sessions one boot can number: what fits below the boot in a session id.
+const LANE_NUMBERS: u64 = u32::MAX as u64;
 /// A ConnectRequest that has waited longer than this, or a third of its timeout, is discarded (design, 5a).
 const STALE_HANDSHAKE_MS: Millis = 5_000;
 
@@ -214,6 +216,13 @@ impl Replica {
         let mut buffer = CommandBuffer::default();
         match handshake {
             Handshake::Create { secret_hash, .. } => {
+                if self.lane.last_number == LANE_NUMBERS {
+                    // The numbers of this boot are used up. The next boot's begin behind its registration,
+                    // which is in the log before the session that needs it.
+                    self.lane = Lane { boot: self.lane.boot + 1, last_number: 0 };
+                    buffer.push_command(&self.registration());
+                    self.batch.append(&mut buffer);
+                }
                 self.lane.last_number += 1;
                 buffer.push_command(&Command::CreateSession {
                     server: self.settings.server,
@@ -239,9 +248,10 @@ impl Replica {
             return;
         }
         self.expiry.propose_due(now, wall_ms, self.settings.server, &mut self.own);
-        let state = self.state.read();
-        self.cleaner.propose_due(now, wall_ms, &state, &mut self.own);
-        drop(state);
+        if self.cleaner.next_deadline().is_some_and(|at| at <= now) {
+            let state = self.state.read();
+            self.cleaner.propose_due(now, wall_ms, &state, &mut self.own);
+        }
         if !self.own.is_empty() {
             self.batch.append(&mut self.own);
         }
@@ -431,9 +441,16 @@ impl Replica {
             // The session was attached meanwhile: look at it again when it is due.
             (_, Outcome::EndVoid { session, .. }) => self.expiry.end_was_void(session, now),
             (DecodedCommand::Plain(Command::RegisterBoot { server, boot }), _)
-                if server == self.settings.server && boot == self.lane.boot =>
+                if !self.serving && server == self.settings.server && boot == self.lane.boot =>
             {
                 self.start_serving(state, now);
+            }
+            // Nobody must be left waiting for a session that will not come.
+            (_, Outcome::Ignored(_)) => {
+                if let Some(Waiter { shard, connection }) = waiter {
+                    self.published[shard.0 as usize]
+                        .push(Published::AttachRefused { connection, exists: true });
+                }
             }
             _ => {}
         }
@@ -504,8 +521,12 @@ impl Replica {
         if differs {
             self.own.push_command(&Command::Configure(self.settings.replicated));
         }
-        self.own.push_command(&Command::RegisterBoot { server: self.settings.server, boot: self.lane.boot });
+        self.own.push_command(&self.registration());
         self.batch.append(&mut self.own);
+    }
+
+    fn registration(&self) -> Command<'static> {
+        Command::RegisterBoot { server: self.settings.server, boot: self.lane.boot }
     }
 
     fn start_serving(&mut self, state: &State, now: Millis) {

@@ -1,0 +1,96 @@
+//! A real file system without space: writes are refused, everything else goes on, and space makes it well again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ostler_types::{CreateMode, ErrorCode, open_acl};
+
+use crate::server::{Server, block_on, write_config};
+
+/// A server whose data directory is a file system of a few MiB, in a mount namespace of its own; nothing if this
+/// user may not make one.
+fn start_on_small_disk(dir: &Path, mount: &Path) -> Option<Server> {
+    // As root, or as anybody where user namespaces are allowed.
+    let namespace = ["-m", "-rm"].into_iter().find(|how| {
+        let probe = format!("mount -t tmpfs none {}", mount.display());
+        Command::new("unshare").args([how, "sh", "-c", &probe]).output().is_ok_and(|o| o.status.success())
+    })?;
+    let config = write_config(dir, "preAllocSize=512\nsnapCount=100000\ntickTime=500");
+    let script = format!(
+        "mount -t tmpfs -o size=4m none {} && exec {} serve {}",
+        mount.display(),
+        env!("CARGO_BIN_EXE_ostler"),
+        config.display()
+    );
+    Some(Server::spawn(Command::new("unshare").args([namespace, "sh", "-c", &script])))
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = dir.path().join("data");
+    std::fs::create_dir(&mount).unwrap();
+    let Some(server) = start_on_small_disk(dir.path(), &mount) else {
+        eprintln!("skipped: this user may not mount a file system in a namespace (unshare -m)");
+        return;
+    };
+    let inside = PathBuf::from(format!("/proc/{}/root{}", server.pid(), mount.display()));
+    let ballast = inside.join("ballast");
+    block_on(async {
+        let (client, mut events) = server.connect(4_000, None).await;
+        let acl = open_acl();
+        client.create("/a", b"", &acl, CreateMode::Ephemeral).await.unwrap();
+        client.create("/kept", b"", &acl, CreateMode::Persistent).await.unwrap();
+        for round in 0..2 {
+            fill(&ballast);
+            let mut written = 0;
+            loop {
+                match client.set_data("/kept", &vec![b'x'; 20_000], -1).await {
+                    Ok(_) => written += 1,
+                    Err(error) if error.code() == Some(ErrorCode::ThrottledOp) => break,
+                    Err(error) => panic!("round {round}, after {written} writes: {error}"),
+                }
+                assert!(written < 1_000, "the disk never fills");
+            }
+            let version = client.exists("/kept", true).await.unwrap().unwrap().version;
+            // Refused, not executed, in every form.
+            for _ in 0..20 {
+                let refused = client.create("/never", b"", &acl, CreateMode::Persistent).await;
+                assert_eq!(refused.unwrap_err().code(), Some(ErrorCode::ThrottledOp));
+            }
+            client.ping().await.unwrap();
+            client.sync("/").await.unwrap();
+            let (newcomer, _) = server.connect(4_000, None).await;
+            assert!(newcomer.exists("/never", false).await.unwrap().is_none());
+            assert_eq!(newcomer.exists("/kept", false).await.unwrap().unwrap().version, version);
+            let session = newcomer.session().clone();
+            newcomer.disconnect().await;
+            let (back, _) = server.connect(4_000, Some(session)).await;
+            back.close().await.unwrap();
+            server.wait_for_log("is full");
+
+            // Space again: no restart, and the same session goes on.
+            std::fs::remove_file(&ballast).unwrap();
+            while let Err(error) = client.set_data("/kept", b"again", -1).await {
+                assert_eq!(error.code(), Some(ErrorCode::ThrottledOp), "{error}");
+            }
+            assert_eq!(events.recv().await.unwrap().path, "/kept");
+            server.wait_for_log("has space again");
+            assert!(client.exists("/a", false).await.unwrap().is_some());
+        }
+        client.close().await.unwrap();
+    });
+    server.stop();
+}
+
+/// Takes all the space there is.
+fn fill(file: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(file).unwrap();
+    let mut size = 64 << 10;
+    while size > 0 {
+        if file.write_all(&vec![1; size]).is_err() {
+            size /= 2;
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The server as a process: killed, stopped, stalled, out of disk, started on what it must not touch.
+
+mod content;
+mod disk_full;
+mod kill;
+mod refusals;
+mod server;
+mod stall;
+mod stop;

@@ -53,6 +53,10 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
           conflicts_with_all = ["sessions", "outstanding", "mix", "value_bytes", "znodes", "warmup", "threads"])]
     pub idle_sessions: Option<u32>,
+    /// With --idle-sessions: let each session watch this many znodes that do not exist, and report the server's
+    /// memory per watch
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "idle_sessions")]
+    pub watches_per_session: u32,
 }
 
 /// What every measurement has.

@@ -49,6 +49,7 @@ fn load_args(args: &CompareArgs, is_a: bool, mix: Mix, cell: Cell) -> LoadArgs {
         mix,
         common: args.common.clone(),
         idle_sessions: None,
+        watches_per_session: 0,
     }
 }
 

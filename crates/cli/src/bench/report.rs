@@ -61,6 +61,8 @@ pub(super) struct ServerProcess {
 pub(super) struct IdleMeasurement {
     pub(super) server: String,
     pub(super) sessions: u32,
+    /// Of all sessions together.
+    pub(super) watches: u64,
     pub(super) session_timeout_ms: i32,
     /// From the first connection to the last granted session.
     pub(super) opening_seconds: f64,
@@ -75,6 +77,7 @@ pub(super) struct IdleServerProcess {
     pub(super) resident_kib_before: u64,
     pub(super) resident_kib_after: u64,
     pub(super) resident_bytes_per_session: f64,
+    pub(super) resident_bytes_per_watch: Option<f64>,
     pub(super) cpu_us_per_session_opened: f64,
     /// Of one core, while the sessions were only kept alive.
     pub(super) cpu_cores_while_idle: f64,
@@ -173,6 +176,9 @@ impl Report for IdleMeasurement {
                 server.resident_kib_after / 1024,
                 server.resident_bytes_per_session
             )?;
+            if let Some(bytes) = server.resident_bytes_per_watch {
+                writeln!(out, "  watches     {}, {bytes:.0} bytes each, path included", self.watches)?;
+            }
             writeln!(
                 out,
                 "  CPU         {:.0} us per session opened, {:.3} cores while idle",

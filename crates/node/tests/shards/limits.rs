@@ -153,6 +153,33 @@ fn requests_that_wait_their_turn_hold_bounded_memory() {
 }
 
 #[test]
+fn answers_to_requests_that_waited_are_made_no_faster_than_they_are_taken() {
+    for outstanding_limit in [20, 1_000] {
+        let mut world = World::with(&Options { shards: 1, outstanding_limit, ..Options::default() });
+        let s = world.connect(0, 40_000);
+        world.must(s.peer, &create_with("/a", &vec![b'x'; 500_000], 0));
+        world.must(s.peer, &create("/b", 0));
+        world.hold_disk = true;
+        world.takes(s.peer, 0);
+        for xid in 0..200 {
+            let request = if xid % 50 == 0 { set("/b", b"x") } else { get("/a", false) };
+            world.ask(s.peer, xid, &request);
+        }
+        world.settle();
+        world.hold_disk = false;
+        world.settle();
+        assert!(world.unsent(s.peer) < 2 << 20, "{} bytes wait for the client", world.unsent(s.peer));
+        world.takes(s.peer, 700_000);
+        world.advance(500);
+        assert!(world.unsent(s.peer) < 2 << 20, "{} bytes wait for the client", world.unsent(s.peer));
+        world.takes(s.peer, usize::MAX);
+        world.settle();
+        let xids: Vec<i32> = world.frames(s.peer).iter().map(|f| f.xid).collect();
+        assert_eq!(xids, (0..200).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_client_that_reads_slowly_is_not_read_from_and_goes_on_when_it_catches_up() {
     let mut world = World::new();
     let s = world.connect(0, 4_000);

@@ -229,6 +229,12 @@ impl World {
         self.sockets[peer.0].to_server.len()
     }
 
+    /// Bytes the server has for the client and the client has not taken.
+    pub fn unsent(&mut self, peer: Peer) -> usize {
+        let Socket { shard, id, .. } = self.sockets[peer.0];
+        self.shards[shard].output(id).map_or(0, |output| output.unsent().len())
+    }
+
     pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
         self.sockets[peer.0].to_server.extend_from_slice(bytes);
     }

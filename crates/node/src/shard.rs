@@ -271,8 +271,15 @@ impl Shard {
         } else {
             connection.output.blocked_since.get_or_insert(now);
         }
-        if unsent < OUTPUT_HIGH_WATER && connection.paused {
-            self.resume_paused(now);
+        if unsent > OUTPUT_HIGH_WATER {
+            return;
+        }
+        let (paused, waits) = (connection.paused, std::mem::take(&mut connection.waits_for_output));
+        if waits {
+            self.make_runnable(id);
+        }
+        if paused || waits {
+            self.resume(now);
         }
     }
 
@@ -313,7 +320,7 @@ impl Shard {
         self.stats.connections.set(self.connections.len() as u64);
         self.stats.outstanding.set(self.outstanding as u64);
         if self.outstanding == 0 || !self.paused.is_empty() {
-            self.resume_paused(now);
+            self.resume(now);
         }
         Some(ClosedConnection {
             peer: connection.peer,
@@ -509,9 +516,9 @@ impl Shard {
         }
     }
 
-    /// Lets waiting connections go on where there is room now.
-    fn resume_paused(&mut self, now: Millis) {
-        if self.paused.is_empty() {
+    /// Lets connections that wait for room go on where there is some now.
+    fn resume(&mut self, now: Millis) {
+        if self.paused.is_empty() && self.runnable.is_empty() {
             return;
         }
         let state = self.state.clone();

@@ -168,6 +168,8 @@ pub(super) struct Connection {
     pub(super) is_in_flush: bool,
     pub(super) is_runnable: bool,
     pub(super) paused: bool,
+    /// Deferred requests could go on but for the output that is not taken.
+    pub(super) waits_for_output: bool,
     pub(super) stopping: bool,
     pub(super) oversized: u32,
     pub(super) end: Option<ConnectionEnd>,
@@ -197,6 +199,7 @@ impl Connection {
             is_in_flush: false,
             is_runnable: false,
             paused: false,
+            waits_for_output: false,
             stopping: false,
             oversized: 0,
             end: None,

@@ -4,8 +4,8 @@ use ostler_tree::{Command, EndCause, EndCondition, State};
 use ostler_types::{ErrorCode, Xid, Zxid};
 use ostler_wire::{DecodeError, OpCode, ReplyWriter, Request, RequestHeader, frame};
 
-use super::Shard;
 use super::connection::{ConnectionEnd, Deferred, InFlight, Waiting};
+use super::{OUTPUT_HIGH_WATER, Shard};
 use crate::{ConnId, Millis};
 
 /// What is sent in place of a zxid in answer to an operation nobody knows.
@@ -187,6 +187,11 @@ impl Shard {
         connection.is_runnable = false;
         while let Some(connection) = self.connections.get_mut(id.0 as usize) {
             if connection.end.is_some() {
+                return;
+            }
+            // What waits holds little memory, its answers may hold much: they are made as they are taken.
+            if connection.output.len() > OUTPUT_HIGH_WATER {
+                connection.waits_for_output = true;
                 return;
             }
             let Some(front) = connection.deferred.front() else { break };

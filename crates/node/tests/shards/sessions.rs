@@ -108,6 +108,32 @@ fn the_servers_own_stalls_cost_no_session() {
 }
 
 #[test]
+fn a_disk_that_hangs_costs_no_session_whose_client_is_there_or_tries_to_come_back() {
+    let mut world = World::new();
+    let (steady, broken) = (world.connect(0, 4_000), world.connect(1, 4_000));
+    world.must(broken.peer, &create("/e", EPHEMERAL));
+    // Both rounds that may be at the disk are there, and stay there for a minute.
+    world.hold_disk = true;
+    for xid in 0..2 {
+        world.ask(steady.peer, xid, &create(&format!("/{xid}"), 0));
+        world.settle();
+    }
+    world.cut(broken.peer);
+    for _ in 0..30 {
+        let attempt = world.open(0);
+        world.ask_session(attempt, 4_000, Some(&broken));
+        keep_alive(&mut world, &[steady.peer], 500, 2_000);
+        world.cut(attempt);
+    }
+    world.hold_disk = false;
+    world.settle();
+    assert!(world.has_session(&steady) && world.has_session(&broken));
+    let back = world.resume(1, &broken).expect("it goes on");
+    world.must(back.peer, &get("/e", false));
+    assert_eq!(world.closed(steady.peer), None);
+}
+
+#[test]
 fn a_newer_connection_takes_the_session_and_the_older_ones_requests_are_void() {
     for shard in [0, 1] {
         let mut world = World::new();

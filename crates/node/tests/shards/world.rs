@@ -1,6 +1,7 @@
 //! One server's decisions on one thread and in virtual time: a replica, its consensus, n shards, and clients
 //! that are byte strings.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,7 +55,7 @@ pub struct Peer(pub usize);
 struct Socket {
     shard: usize,
     id: ConnId,
-    to_server: Vec<u8>,
+    to_server: VecDeque<u8>,
     from_server: Vec<u8>,
     /// How many bytes the client takes in each slice of virtual time, and how many are left of them now.
     takes: usize,
@@ -193,7 +194,7 @@ impl World {
     /// A new socket to `shard`.
     pub fn open(&mut self, shard: usize) -> Peer {
         let id = self.shards[shard].open("127.0.0.1:4000".parse().unwrap(), self.now);
-        let (to_server, from_server) = (vec![], vec![]);
+        let (to_server, from_server) = (VecDeque::new(), vec![]);
         self.sockets.push(Socket {
             shard,
             id,
@@ -229,12 +230,20 @@ impl World {
         self.sockets[peer.0].to_server.len()
     }
 
+    /// Bytes the server has for the client and the client has not taken.
+    pub fn unsent(&mut self, peer: Peer) -> usize {
+        let Socket { shard, id, .. } = self.sockets[peer.0];
+        self.shards[shard].output(id).map_or(0, |output| output.unsent().len())
+    }
+
     pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
-        self.sockets[peer.0].to_server.extend_from_slice(bytes);
+        self.sockets[peer.0].to_server.extend(bytes);
     }
 
     pub fn ask(&mut self, peer: Peer, xid: i32, request: &Request<'_>) {
-        request.encode(Xid(xid), &mut self.sockets[peer.0].to_server);
+        let mut bytes = vec![];
+        request.encode(Xid(xid), &mut bytes);
+        self.send(peer, &bytes);
     }
 
     /// A frame of any opcode and body.
@@ -269,7 +278,7 @@ impl World {
     }
 
     pub fn ask_session(&mut self, peer: Peer, timeout_ms: i32, resume: Option<&Session>) {
-        let zeros = [0; 16];
+        let (zeros, mut bytes) = ([0; 16], vec![]);
         ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: Zxid::ZERO,
@@ -278,7 +287,8 @@ impl World {
             password: Some(resume.map_or(&zeros, |s| &s.password)),
             read_only: Some(false),
         }
-        .encode(&mut self.sockets[peer.0].to_server);
+        .encode(&mut bytes);
+        self.send(peer, &bytes);
     }
 
     /// A new session on `shard`.

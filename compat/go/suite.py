@@ -70,7 +70,7 @@ def own_tests(kit):
         done = subprocess.run(
             [
                 *(go, "tool", "test2json", "-t", binary),
-                *("-test.v=test2json", f"-test.timeout={OWN_LIMIT_S}s", f"-test.run=^({'|'.join(wanted)})$"),
+                *("-test.v", f"-test.timeout={OWN_LIMIT_S}s", f"-test.run=^({'|'.join(wanted)})$"),
             ],
             cwd=kit.work("own"),
             env=environment,

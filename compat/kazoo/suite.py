@@ -7,6 +7,7 @@ instead, on the configuration the harness wrote, so their files stay as they are
 import fnmatch
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 
@@ -34,7 +35,8 @@ def prepare(kit):
         pip = [environment / "bin" / "python", "-m", "pip", "-q"]
         toolchain.run([*pip, "download", "--no-deps", "--no-binary", ":all:", "-d", directory, f"kazoo=={VERSION}"])
         with tarfile.open(directory / f"kazoo-{VERSION}.tar.gz") as archive:
-            archive.extractall(directory, filter="data")
+            # Python older than 3.11.4 has no filters.
+            archive.extractall(directory, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         toolchain.run([*pip, "install", "--no-deps", "--force-reinstall", directory / f"kazoo-{VERSION}"])
 
     toolchain.once(kit.work("source"), VERSION + (environment.parent / ".compat-stamp").read_text(), unpack)
@@ -80,19 +82,25 @@ def run(kit):
         try:
             code = suite.wait(LIMIT_S[kit.quick])
         except subprocess.TimeoutExpired:
-            # SIGINT lets pytest write its results and stop the server it started.
-            suite.send_signal(2)
-            try:
-                suite.wait(30)
-            except subprocess.TimeoutExpired:
-                suite.kill()
-                suite.wait()
             code = f"ended after {LIMIT_S[kit.quick]} s"
+        finally:
+            end(suite)
     cases = outcomes.from_junit(junit, "kazoo.tests.") if junit.is_file() else []
     if code not in (0, 1):
         cases.append(outcomes.Case("(program)", outcomes.FAILED, f"exit status {code}: see {kit.log_file()}"))
     shutil.rmtree(scratch, ignore_errors=True)
     return cases + skipped
+
+
+def end(suite):
+    """Ends pytest if it still runs; SIGINT first, on which it writes its results and stops the server it started."""
+    for ask in (lambda: suite.send_signal(signal.SIGINT), suite.kill):
+        if suite.poll() is None:
+            ask()
+            try:
+                suite.wait(30)
+            except subprocess.TimeoutExpired:
+                continue
 
 
 def selection(kit):

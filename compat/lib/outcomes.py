@@ -69,17 +69,21 @@ def run_program(arguments, environment, log_file, limit_s, silence_s=180, cwd=No
 
         watching = threading.Thread(target=watchdog, daemon=True)
         watching.start()
-        for line in program.stdout:
-            last_heard = time.monotonic()
-            log.write(line)
-            log.flush()
-            if plan := _PLAN.match(line.strip()):
-                planned = int(plan[1])
-            elif case := parse_line(line.rstrip("\n")):
-                cases.append(case)
-        code = program.wait()
-        finished.set()
-        watching.join()
+        try:
+            for line in program.stdout:
+                last_heard = time.monotonic()
+                log.write(line)
+                log.flush()
+                if plan := _PLAN.match(line.strip()):
+                    planned = int(plan[1])
+                elif case := parse_line(line.rstrip("\n")):
+                    cases.append(case)
+            code = program.wait()
+        finally:
+            # Also when this run is interrupted: nothing it started stays behind.
+            program.kill()
+            finished.set()
+            watching.join()
     any_failed = any(case.outcome == FAILED for case in cases)
     if ended:
         cases.append(Case("(program)", FAILED, ended))

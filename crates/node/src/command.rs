@@ -2,6 +2,7 @@
 //!
 //! A client's operation is kept as the bytes it sent, so a server that forwards one need not understand it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -150,12 +151,12 @@ impl CommandBuffer {
 pub struct BatchBuilder {
     open: Vec<u8>,
     count: u32,
-    closed: Vec<(Vec<u8>, u32)>,
+    closed: VecDeque<(Vec<u8>, u32)>,
 }
 
 impl BatchBuilder {
     /// Adds every command of `buffer`, in order, and empties it. Returns the position of the first: which
-    /// entry of those that [`finish`](Self::finish) will return, and which command in it.
+    /// entry of those that [`take`](Self::take) will return, and which command in it.
     pub fn append(&mut self, buffer: &mut CommandBuffer) -> (usize, u32) {
         let mut first = None;
         let mut rest = &buffer.bytes[..];
@@ -184,23 +185,28 @@ impl BatchBuilder {
         self.count == 0 && self.closed.is_empty()
     }
 
-    /// The entries, stamped with the leader's wall time in Unix milliseconds.
-    pub fn finish(&mut self, time_ms: i64) -> Vec<Bytes> {
+    /// The oldest entries, up to `max_bytes` but at least one if there is any, stamped with the leader's wall
+    /// time in Unix milliseconds. What is left keeps its order and moves to the front.
+    pub fn take(&mut self, max_bytes: usize, time_ms: i64) -> Vec<Bytes> {
         self.close();
-        self.closed
-            .drain(..)
-            .map(|(mut bytes, count)| {
-                bytes[0] = BATCH_VERSION;
-                bytes[1..9].copy_from_slice(&time_ms.to_be_bytes());
-                bytes[9..13].copy_from_slice(&count.to_be_bytes());
-                Bytes::from(bytes)
-            })
-            .collect()
+        let mut taken = Vec::new();
+        let mut size = 0;
+        while let Some((mut bytes, count)) = self.closed.pop_front() {
+            size += bytes.len();
+            bytes[0] = BATCH_VERSION;
+            bytes[1..9].copy_from_slice(&time_ms.to_be_bytes());
+            bytes[9..13].copy_from_slice(&count.to_be_bytes());
+            taken.push(Bytes::from(bytes));
+            if self.closed.front().is_some_and(|(next, _)| size + next.len() > max_bytes) {
+                break;
+            }
+        }
+        taken
     }
 
     fn close(&mut self) {
         if self.count > 0 {
-            self.closed.push((std::mem::take(&mut self.open), self.count));
+            self.closed.push_back((std::mem::take(&mut self.open), self.count));
             self.count = 0;
         }
     }
@@ -292,6 +298,11 @@ impl EncodedAuth {
         bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
         bytes.extend_from_slice(&body);
         EncodedAuth { bytes: bytes.into() }
+    }
+
+    /// Bytes in a log entry.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
     }
 }
 
@@ -506,7 +517,7 @@ mod tests {
         buffer.push_command(&command);
         let mut builder = BatchBuilder::default();
         builder.append(&mut buffer);
-        let entries = builder.finish(77);
+        let entries = builder.take(usize::MAX, 77);
         let mut batch = Batch::parse(&entries[0]).unwrap();
         assert_eq!(batch.time_ms, 77);
         let mut cache = AuthCache::default();
@@ -565,7 +576,7 @@ mod tests {
         }
         let mut builder = BatchBuilder::default();
         builder.append(&mut buffer);
-        let entries = builder.finish(0);
+        let entries = builder.take(usize::MAX, 0);
         let mut batch = Batch::parse(&entries[0]).unwrap();
         let mut cache = AuthCache::default();
         for expected in 1..=2 {
@@ -592,8 +603,27 @@ mod tests {
         let path = "x".repeat(MAX_BATCH_BYTES);
         buffer.push_command(&Command::Clean { path: &path, czxid: Zxid(0), mzxid: Zxid(0) });
         assert_eq!(builder.append(&mut buffer), (2, 0));
-        let counts: Vec<u32> = builder.finish(0).iter().map(|e| Batch::parse(e).unwrap().count).collect();
+        let counts: Vec<u32> =
+            builder.take(usize::MAX, 0).iter().map(|e| Batch::parse(e).unwrap().count).collect();
         assert_eq!(counts, [MAX_BATCH_COMMANDS, 2, 1]);
+        assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_round_stays_for_the_next() {
+        let mut builder = BatchBuilder::default();
+        let mut buffer = CommandBuffer::default();
+        for name in ["a", "b", "c"] {
+            let path = name.repeat(MAX_BATCH_BYTES - 100);
+            buffer.push_command(&Command::Clean { path: &path, czxid: Zxid(0), mzxid: Zxid(0) });
+        }
+        builder.append(&mut buffer);
+        assert_eq!(builder.take(2 * MAX_BATCH_BYTES, 0).len(), 2);
+        assert!(!builder.is_empty());
+        buffer.push_command(&Command::RegisterBoot { server: 1, boot: 1 });
+        assert_eq!(builder.append(&mut buffer), (1, 0), "behind what is left");
+        assert_eq!(builder.take(1, 0).len(), 1, "at least one");
+        assert_eq!(builder.take(1, 0).len(), 1);
         assert!(builder.is_empty());
     }
 

@@ -22,6 +22,8 @@ pub use cleaner::CleanerSettings;
 /// Commands applied under one hold of the state's write lock. At one to three microseconds each, readers
 /// wait a fraction of a millisecond.
 const SLICE_COMMANDS: usize = 64;
+/// Bytes of entries in one proposal; a single entry may overshoot it. Bounds what one round writes and holds.
+const MAX_PROPOSAL_BYTES: usize = 16 << 20;
 /// Sessions one boot can number: what fits below the boot in a session id.
 const LANE_NUMBERS: u64 = u32::MAX as u64;
 /// A ConnectRequest that has waited longer than this, or a third of its timeout, is discarded (design, 5a).
@@ -281,18 +283,24 @@ impl Replica {
         self.batch.append(&mut self.own);
     }
 
-    /// Everything received since the last call, as log entries.
+    /// The oldest of what was received and not yet proposed, as log entries: as much as one round carries.
     pub fn take_proposal(&mut self, wall_ms: i64) -> Option<Proposal> {
         if self.batch.is_empty() {
             return None;
         }
-        Some(Proposal { entries: self.batch.finish(wall_ms) })
+        Some(Proposal { entries: self.batch.take(MAX_PROPOSAL_BYTES, wall_ms) })
     }
 
-    /// The last proposal went into the log, its first entry at `first`.
-    pub fn proposed(&mut self, term: Term, first: LogIndex) {
-        for (entry, position, waiter) in self.batched.drain(..) {
-            self.logged.push_back((term, LogIndex(first.0 + entry as u64), position, waiter));
+    /// The last proposal, of `count` entries, went into the log, its first entry at `first`.
+    pub fn proposed(&mut self, term: Term, first: LogIndex, count: usize) {
+        for (entry, position, waiter) in std::mem::take(&mut self.batched) {
+            match entry.checked_sub(count) {
+                Some(later) => self.batched.push((later, position, waiter)),
+                None => {
+                    let index = LogIndex(first.0 + entry as u64);
+                    self.logged.push_back((term, index, position, waiter));
+                }
+            }
         }
     }
 

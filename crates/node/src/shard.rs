@@ -100,6 +100,8 @@ pub struct Shard {
     /// Sessions whose connection ended since the last report, and when it was last heard.
     departed: Vec<(SessionId, Millis)>,
     next_report: Millis,
+    /// What the last report was good for.
+    reported_through: Millis,
     /// Connections we do not read from, for whatever reason.
     paused: Vec<ConnId>,
     /// Connections without a session and when they run out of time, oldest first.
@@ -136,6 +138,7 @@ impl Shard {
             handshakes: Vec::new(),
             heard: Vec::new(),
             next_report: now,
+            reported_through: now,
             paused: Vec::new(),
             sessionless: VecDeque::new(),
             outstanding: 0,
@@ -200,6 +203,9 @@ impl Shard {
         let mut touches = Vec::new();
         if report {
             self.next_report = now + REPORT_MS;
+            // Only with the touches: silence must not count up to a moment that somebody was heard before
+            // and not yet reported.
+            self.reported_through = heard_through;
             touches.append(&mut self.departed);
             for id in std::mem::take(&mut self.heard) {
                 if let Some(connection) = self.connections.get_mut(id.0 as usize) {
@@ -228,7 +234,7 @@ impl Shard {
             commands: std::mem::take(&mut self.commands),
             handshakes: std::mem::take(&mut self.handshakes),
             touches,
-            heard_through,
+            heard_through: self.reported_through,
         })
     }
 

@@ -145,8 +145,9 @@ impl Core {
             && self.replicator.is_leader()
             && let Some(proposal) = self.replica.take_proposal(clock::wall_ms())
         {
+            let count = proposal.entries.len();
             match self.replicator.propose(proposal.entries) {
-                Ok((term, first)) => self.replica.proposed(term, first),
+                Ok((term, first)) => self.replica.proposed(term, first, count),
                 Err(error @ (ProposeError::NotLeader | ProposeError::Dropped)) => {
                     // The only voter leads from its first round on and sets no limit on proposals.
                     crate::die(

@@ -16,6 +16,10 @@ use crate::command::EncodedAuth;
 /// Output buffers up to this size are kept between replies, bytes.
 const KEEP_OUTPUT: usize = 512;
 
+/// Most bytes of identities one connection may collect, as they are in a log entry: hundreds of ordinary ones.
+/// ZooKeeper has no limit, and keeps each connection's to itself.
+const MAX_IDENTITY_BYTES: usize = 16 << 10;
+
 /// Where a connection stands.
 ///
 /// ```text
@@ -226,15 +230,22 @@ impl Connection {
         self.discard.is_some()
     }
 
-    pub(super) fn add_identities(&mut self, ids: Vec<AuthId>) {
+    /// Adds identities; returns whether there was room for them. Every write carries all of a connection's
+    /// identities into the log.
+    pub(super) fn add_identities(&mut self, ids: Vec<AuthId>) -> bool {
         let mut all = self.auth.to_vec();
         for id in ids {
             if !all.contains(&id) {
                 all.push(id);
             }
         }
-        self.encoded_auth = EncodedAuth::new(&all);
+        let encoded = EncodedAuth::new(&all);
+        if encoded.len() > MAX_IDENTITY_BYTES {
+            return false;
+        }
+        self.encoded_auth = encoded;
         self.auth = all.into();
+        true
     }
 }
 

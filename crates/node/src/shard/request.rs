@@ -282,6 +282,7 @@ impl Shard {
         let (session, generation) = (connection.session, connection.generation);
         let sequence = connection.sequence.next();
         connection.sequence = sequence;
+        let before = self.commands.len();
         match decoded.err().and_then(|error| null_path_error(op, &error)) {
             None => {
                 let auth = &connection.encoded_auth;
@@ -291,9 +292,11 @@ impl Shard {
                 self.commands.push_command(&Command::Refused { session, generation, sequence, error });
             }
         }
-        connection.in_flight.push_back(InFlight { xid, op, sequence, received, bytes: body.len() });
+        // What the log will hold: the body and who asked.
+        let bytes = self.commands.len() - before;
+        connection.in_flight.push_back(InFlight { xid, op, sequence, received, bytes });
         self.outstanding += 1;
-        self.held_bytes += body.len();
+        self.held_bytes += bytes;
     }
 
     fn number_close(&mut self, id: ConnId, xid: Xid, received: Millis, state: &State) {
@@ -327,8 +330,8 @@ impl Shard {
                     auth.unwrap_or_default(),
                     connection.peer.ip(),
                 );
-                let error = ids.is_none().then_some(ErrorCode::AuthFailed);
-                connection.add_identities(ids.unwrap_or_default());
+                let added = ids.is_some_and(|ids| connection.add_identities(ids));
+                let error = (!added).then_some(ErrorCode::AuthFailed);
                 ReplyWriter::begin(connection.output.bytes(), xid, Zxid(0), error);
                 self.answered(id, op, xid, Zxid(0), now, now);
                 if error.is_some() {

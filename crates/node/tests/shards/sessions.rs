@@ -306,6 +306,41 @@ fn failed_authentication_is_answered_and_closes_only_that_connection() {
 }
 
 #[test]
+fn what_was_heard_since_the_last_report_counts_before_silence_does() {
+    // Every shard has a writer, so every turn sends the core something; touches go with every report only.
+    for silence in (850..1_000).step_by(10) {
+        let mut world = World::new();
+        let writers = [world.connect(0, 30_000), world.connect(1, 30_000)];
+        let quiet = world.connect(0, 1_000);
+        for _ in 0..5 {
+            for _ in 0..silence / 10 {
+                world.advance(10);
+                for writer in &writers {
+                    world.must(writer.peer, &set("/", b"x"));
+                }
+            }
+            world.call(quiet.peer, -2, &Request::Ping);
+            assert!(world.has_session(&quiet), "expired after {silence} ms of silence");
+        }
+    }
+}
+
+#[test]
+fn identities_are_bounded_because_every_write_carries_them() {
+    let mut world = World::new();
+    let s = world.connect(0, 10_000);
+    let long = "u".repeat(10_000) + ":p";
+    let auth = |credentials: &str| Request::Auth {
+        scheme: Some("digest".into()),
+        auth: Some(Box::leak(credentials.to_owned().into_boxed_str()).as_bytes()),
+    };
+    assert_eq!(world.call(s.peer, -4, &auth(&long))[0].err, 0);
+    let other = long.replace('u', "v");
+    assert_eq!(world.call(s.peer, -4, &auth(&other))[0].err, code(ErrorCode::AuthFailed));
+    assert_eq!(world.closed(s.peer), Some(ConnectionEnd::AuthFailed));
+}
+
+#[test]
 fn sasl_is_answered_as_not_configured_and_changes_nothing() {
     let mut world = World::new();
     let s = world.connect(0, 10_000);

@@ -421,8 +421,9 @@ impl World {
             && self.replicator.is_leader()
             && let Some(proposal) = self.replica.take_proposal(wall_ms)
         {
+            let count = proposal.entries.len();
             let (term, first) = self.replicator.propose(proposal.entries).unwrap();
-            self.replica.proposed(term, first);
+            self.replica.proposed(term, first, count);
         }
         let mut woken = vec![];
         while let Some(output) = self.replicator.poll() {

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 
+import groups
 import outcomes
 import stand_in
 import toolchain
@@ -66,23 +67,17 @@ def own_tests(kit):
         ZOOKEEPER_BIN_PATH=str(kit.source / "shim"),
         TMPDIR=str(kit.work()),
     )
-    with open(kit.log_file("own.log"), "w") as log:
-        done = subprocess.run(
-            [
-                *(go, "tool", "test2json", "-t", binary),
-                *("-test.v", f"-test.timeout={OWN_LIMIT_S}s", f"-test.run=^({'|'.join(wanted)})$"),
-            ],
-            cwd=kit.work("own"),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        log.write(done.stdout)
+    arguments = [
+        *(go, "tool", "test2json", "-t", binary),
+        *("-test.v", f"-test.timeout={OWN_LIMIT_S}s", f"-test.run=^({'|'.join(wanted)})$"),
+    ]
+    options = dict(cwd=kit.work("own"), env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    with open(kit.log_file("own.log"), "w") as log, groups.started(arguments, stderr=log, **options) as tests:
+        events = tests.stdout.read()
+        log.write(events)
     outcome = {"pass": outcomes.PASSED, "fail": outcomes.FAILED, "skip": outcomes.SKIPPED}
     lines, results = {}, {}
-    for event in map(json.loads, filter(None, done.stdout.splitlines())):
+    for event in map(json.loads, filter(None, events.splitlines())):
         test = event.get("Test")
         if test is None or "/" in test:
             continue

@@ -4,6 +4,7 @@ kazoo's harness starts its servers itself, by calling `java`. `shim/java` (lib/s
 instead, on the configuration the harness wrote, so their files stay as they are.
 """
 
+import contextlib
 import fnmatch
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import tarfile
 
+import groups
 import outcomes
 import stand_in
 import toolchain
@@ -75,32 +77,21 @@ def run(kit):
         *deselect,
         *selection(kit),
     ]
-    with open(kit.log_file(), "w") as log:
-        suite = subprocess.Popen(
-            arguments, cwd=source, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+    options = dict(cwd=source, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    with open(kit.log_file(), "w") as log, groups.started(arguments, stdout=log, **options) as suite:
         try:
             code = suite.wait(LIMIT_S[kit.quick])
         except subprocess.TimeoutExpired:
+            # SIGINT lets pytest write what it has.
+            suite.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                suite.wait(30)
             code = f"ended after {LIMIT_S[kit.quick]} s"
-        finally:
-            end(suite)
     cases = outcomes.from_junit(junit, "kazoo.tests.") if junit.is_file() else []
     if code not in (0, 1):
         cases.append(outcomes.Case("(program)", outcomes.FAILED, f"exit status {code}: see {kit.log_file()}"))
     shutil.rmtree(scratch, ignore_errors=True)
     return cases + skipped
-
-
-def end(suite):
-    """Ends pytest if it still runs; SIGINT first, on which it writes its results and stops the server it started."""
-    for ask in (lambda: suite.send_signal(signal.SIGINT), suite.kill):
-        if suite.poll() is None:
-            ask()
-            try:
-                suite.wait(30)
-            except subprocess.TimeoutExpired:
-                continue
 
 
 def selection(kit):

@@ -7,6 +7,8 @@ import threading
 import time
 import xml.etree.ElementTree
 
+import groups
+
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
@@ -44,18 +46,8 @@ def run_program(arguments, environment, log_file, limit_s, silence_s=180, cwd=No
     """
     cases, planned, ended = [], None, ""
     started = last_heard = time.monotonic()
-    with open(log_file, "w") as log:
-        program = subprocess.Popen(
-            [str(a) for a in arguments],
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            errors="replace",
-        )
-
+    options = dict(env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    with open(log_file, "w") as log, groups.started(arguments, stderr=log, errors="replace", **options) as program:
         finished = threading.Event()
 
         def watchdog():
@@ -80,8 +72,6 @@ def run_program(arguments, environment, log_file, limit_s, silence_s=180, cwd=No
                     cases.append(case)
             code = program.wait()
         finally:
-            # Also when this run is interrupted: nothing it started stays behind.
-            program.kill()
             finished.set()
             watching.join()
     any_failed = any(case.outcome == FAILED for case in cases)

@@ -279,6 +279,10 @@ impl<'o> Writer<'o> {
         self.int(-1);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }

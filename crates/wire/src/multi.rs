@@ -90,6 +90,7 @@ pub enum OpResult {
 /// [`ReplyWriter::multi`](crate::ReplyWriter::multi).
 #[derive(Debug)]
 pub struct ResultsWriter<'w, 'o> {
+    start: usize,
     writer: &'w mut Writer<'o>,
 }
 
@@ -112,7 +113,13 @@ fn read_header(reader: &mut Reader<'_>) -> Result<Option<(i32, i32)>> {
 
 impl<'w, 'o> ResultsWriter<'w, 'o> {
     pub(crate) fn new(writer: &'w mut Writer<'o>) -> Self {
-        ResultsWriter { writer }
+        ResultsWriter { start: writer.len(), writer }
+    }
+
+    /// Bytes of the results written so far. What was asked for says nothing about it: many small reads may name
+    /// the same large znode.
+    pub fn written(&self) -> usize {
+        self.writer.len() - self.start
     }
 
     fn ok(&mut self, op: OpCode) -> &mut Writer<'o> {

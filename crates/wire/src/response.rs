@@ -290,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn results_are_counted_without_what_stands_before_them() {
+        let mut out = b"before".to_vec();
+        ReplyWriter::begin(&mut out, Xid(1), Zxid(2), None).multi(|results| {
+            assert_eq!(results.written(), 0);
+            results.error(None);
+            assert_eq!(results.written(), 13);
+            results.get_data(Some(b"1234"), &Stat::default());
+            assert_eq!(results.written(), 13 + 9 + 4 + 4 + STAT_BYTES);
+        });
+    }
+
+    #[test]
     fn bytes_of_a_failed_multi() {
         let mut out = Vec::new();
         ReplyWriter::begin(&mut out, Xid(1), Zxid(2), None).multi(|results| {

@@ -6,12 +6,15 @@ use ostler_types::{AddWatchMode, ErrorCode, EventType, Perms, Xid, Zxid};
 use ostler_wire::multi::ReadOp;
 use ostler_wire::{ReplyWriter, Request, SetWatches, event};
 
-use super::Shard;
+use super::{OUTPUT_LIMIT, Shard};
 use crate::watches::Modes;
 use crate::{ConnId, Millis};
 
 /// zxid of events found while serving setWatches: no single transaction caused them.
 const CATCH_UP_ZXID: Zxid = Zxid(-1);
+/// Most a multiRead may answer, bytes: a request of a few kilobytes can ask for any number of large znodes. Half of
+/// what may pile up for one client, so that one answer never looks like a client that does not read.
+const MULTI_READ_LIMIT: usize = OUTPUT_LIMIT / 2;
 
 impl Shard {
     pub(super) fn serve_read(
@@ -109,7 +112,7 @@ impl Shard {
             // On one server, being in order behind the session's writes is all there is to it.
             // A string and a buffer look the same, and the path may be null.
             Request::Sync { path } => ok!().token(path.as_deref().map(str::as_bytes)),
-            Request::MultiRead(ops) => self.multi_read(id, xid, ops, state),
+            Request::MultiRead(ops) => self.multi_read(id, xid, ops, state)?,
             Request::SetWatches(watches) => {
                 self.set_watches(id, watches, state);
                 ok!();
@@ -177,7 +180,13 @@ impl Shard {
         self.watching_changed();
     }
 
-    fn multi_read(&mut self, id: ConnId, xid: Xid, ops: &[ReadOp<'_>], state: &State) {
+    fn multi_read(
+        &mut self,
+        id: ConnId,
+        xid: Xid,
+        ops: &[ReadOp<'_>],
+        state: &State,
+    ) -> Result<(), ErrorCode> {
         let nodes: Vec<_> = ops
             .iter()
             .map(|op| {
@@ -186,6 +195,8 @@ impl Shard {
             })
             .collect();
         let output = self.connections[id.0 as usize].output.bytes();
+        let start = output.len();
+        let mut is_too_large = false;
         ReplyWriter::begin(output, xid, state.last_zxid(), None).multi(|out| {
             for (op, node) in ops.iter().zip(nodes) {
                 match (op, node) {
@@ -193,8 +204,17 @@ impl Shard {
                     (ReadOp::GetData { .. }, Ok(node)) => out.get_data(node.data(), &node.stat()),
                     (ReadOp::GetChildren { .. }, Ok(node)) => out.get_children(node.children()),
                 }
+                is_too_large = out.written() > MULTI_READ_LIMIT;
+                if is_too_large {
+                    break;
+                }
             }
         });
+        if is_too_large {
+            output.truncate(start);
+            return Err(ErrorCode::BadArguments);
+        }
+        Ok(())
     }
 
     /// Re-arms watches after a reconnect; what changed since is told at once (protocol, "setWatches").

@@ -2,7 +2,8 @@
 
 use ostler_node::ConnectionEnd;
 use ostler_types::{AddWatchMode, ErrorCode};
-use ostler_wire::{OpCode, Request};
+use ostler_wire::multi::ReadOp;
+use ostler_wire::{OpCode, Request, Response};
 
 use crate::world::{Options, World, code, create, create_with, data_of, get, set};
 
@@ -177,6 +178,25 @@ fn answers_to_requests_that_waited_are_made_no_faster_than_they_are_taken() {
         let xids: Vec<i32> = world.frames(s.peer).iter().map(|f| f.xid).collect();
         assert_eq!(xids, (0..200).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_multi_read_of_more_than_a_server_can_hold_is_refused_as_a_whole() {
+    let mut world = World::new();
+    let s = world.connect(0, 10_000);
+    world.must(s.peer, &create_with("/a", &vec![b'x'; 1_000_000], 0));
+    let reads = |count| Request::MultiRead(vec![ReadOp::GetData { path: "/a".into() }; count]);
+    world.takes(s.peer, 0);
+    world.ask(s.peer, 1, &reads(20_000));
+    world.settle();
+    assert!(world.unsent(s.peer) < 100, "{} bytes wait for the client", world.unsent(s.peer));
+    world.takes(s.peer, usize::MAX);
+    // What fits is answered whole, and the connection lives.
+    let frames = world.call(s.peer, 2, &reads(30));
+    let seen: Vec<_> = frames.iter().map(|f| (f.xid, f.err)).collect();
+    assert_eq!(seen, [(1, code(ErrorCode::BadArguments)), (2, 0)]);
+    let Response::Multi { results } = frames[1].response(OpCode::MultiRead) else { panic!() };
+    assert_eq!(results.len(), 30);
 }
 
 #[test]

@@ -97,6 +97,10 @@ impl Admission for Gate {
     }
 
     fn connect_allowed(&self, renew: bool, now: Millis) -> bool {
+        // What room is left is for the sessions there are: their returns and their ends.
+        if !renew && !self.writes_allowed() {
+            return false;
+        }
         let Some((throttle, bucket)) = &self.throttle else { return true };
         let mut bucket = bucket.lock().expect("no panic while counting");
         let interval = throttle.fill_interval.as_millis() as Millis;
@@ -163,5 +167,16 @@ mod tests {
         assert!(!gate.connect_allowed(true, 10));
         assert!(gate.connect_allowed(true, 11));
         assert!(gate.connect_allowed(false, 1_000));
+    }
+
+    #[test]
+    fn without_room_in_the_log_only_returning_sessions_come_in() {
+        let gate = Gate::new(&ListenConfig { throttle: None, ..listen() }, 0);
+        assert!(gate.connect_allowed(false, 0));
+        assert!(gate.set_log_has_room(false));
+        assert!(!gate.connect_allowed(false, 0));
+        assert!(gate.connect_allowed(true, 0));
+        assert!(gate.set_log_has_room(true));
+        assert!(gate.connect_allowed(false, 0));
     }
 }

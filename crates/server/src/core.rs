@@ -26,6 +26,8 @@ pub(crate) enum CoreEvent {
     Shard(ShardRequests),
     /// Rounds up to this number are durable.
     Persisted(u64),
+    /// The log writer was told to stop and found the disk full; it has ended.
+    LogGivenUp,
     /// A snapshot at this index is durable and validated; or it failed, and the next one may be tried.
     SnapshotDone(Option<LogIndex>),
     /// When sessions expire, for `dump`: milliseconds from now.
@@ -46,6 +48,7 @@ pub(crate) struct Core {
     /// Told once, when sessions can be served.
     serving: Option<SyncSender<()>>,
     at_disk: VecDeque<u64>,
+    log_given_up: bool,
     snapshot_running: bool,
     led: bool,
     woken: Vec<ShardId>,
@@ -73,6 +76,7 @@ impl Core {
             workers,
             serving: Some(serving),
             at_disk: VecDeque::new(),
+            log_given_up: false,
             snapshot_running: false,
             led: false,
             woken: Vec::new(),
@@ -93,7 +97,7 @@ impl Core {
             }
             self.replica.tick(now, clock::wall_ms());
             self.advance(now);
-            if stopping && self.at_disk.is_empty() {
+            if stopping && (self.at_disk.is_empty() || self.log_given_up) {
                 return;
             }
             let deadline = self.replica.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
@@ -134,7 +138,11 @@ impl Core {
                 // Whoever asked may have given up.
                 let _ = reply.send(from_now.collect());
             }
-            CoreEvent::Stop => return true,
+            CoreEvent::Stop => {
+                self.log.give_up_if_full();
+                return true;
+            }
+            CoreEvent::LogGivenUp => self.log_given_up = true,
         }
         false
     }

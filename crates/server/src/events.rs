@@ -25,7 +25,10 @@ pub(crate) fn connection_closed(closed: &ClosedConnection) {
         ConnectionEnd::NoSession => "no session asked for in time",
         ConnectionEnd::BadHandshake => "first bytes are no ConnectRequest",
         ConnectionEnd::BadFrame => "malformed frame",
-        ConnectionEnd::Throttled => "too many sessions opened at once (connection_throttle)",
+        ConnectionEnd::Throttled => {
+            "not admitted: too many sessions opened at once (connection_throttle), or the disk of dataLogDir is full \
+             and only sessions that return are taken"
+        }
         ConnectionEnd::ClientAhead => "client has seen a newer zxid than this server",
         ConnectionEnd::SessionRefused => "session unknown or secret wrong, client told it expired",
         ConnectionEnd::AttachLost => "another connection attached the session first",

@@ -1,7 +1,7 @@
 //! The thread that owns the log: one write and one fsync for everything that waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,19 @@ pub(crate) enum LogRequest {
 /// How the core reaches the log.
 pub(crate) struct LogWriterHandle {
     requests: Sender<LogRequest>,
+    stop: Arc<AtomicBool>,
 }
 
 impl LogWriterHandle {
     pub(crate) fn send(&self, request: LogRequest) {
         // The writer ends only when this handle is gone, or with the process.
         let _ = self.requests.send(request);
+    }
+
+    /// Nobody waits for answers any more: what finds no room on the disk is given up, and
+    /// [`CoreEvent::LogGivenUp`] says so.
+    pub(crate) fn give_up_if_full(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -53,6 +60,7 @@ pub(crate) struct LogWriter {
     gate: Arc<Gate>,
     stats: Arc<LogStats>,
     fsync_warning: Duration,
+    stop: Arc<AtomicBool>,
 }
 
 impl LogWriter {
@@ -64,11 +72,12 @@ impl LogWriter {
         fsync_warning: Duration,
     ) -> (LogWriter, LogWriterHandle) {
         let (sender, requests) = std::sync::mpsc::channel();
-        let writer = LogWriter { log, requests, core, gate, stats, fsync_warning };
-        (writer, LogWriterHandle { requests: sender })
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = LogWriter { log, requests, core, gate, stats, fsync_warning, stop: stop.clone() };
+        (writer, LogWriterHandle { requests: sender, stop })
     }
 
-    /// Runs until the core is gone and everything it asked for is done.
+    /// Runs until the core is gone and everything it asked for is done, or given up.
     pub(crate) fn run(mut self) {
         let mut batches = Vec::new();
         loop {
@@ -95,9 +104,10 @@ impl LogWriter {
                 next = if bytes < MAX_APPEND_BYTES { self.requests.try_recv().ok() } else { None };
             }
             if let Some(number) = number {
-                self.append(&batches);
+                let done = self.append(&batches);
                 batches.clear();
-                if self.core.send(CoreEvent::Persisted(number)).is_err() {
+                let report = if done { CoreEvent::Persisted(number) } else { CoreEvent::LogGivenUp };
+                if self.core.send(report).is_err() || !done {
                     break;
                 }
             }
@@ -108,8 +118,9 @@ impl LogWriter {
         }
     }
 
-    /// Makes the batches durable, however long the disk stays full. Nothing of them is acknowledged before.
-    fn append(&mut self, batches: &[Batch]) {
+    /// Makes the batches durable, however long the disk stays full; nothing of them is acknowledged before.
+    /// Returns whether it did: when the server stops, what has no room is given up.
+    fn append(&mut self, batches: &[Batch]) -> bool {
         let started = Instant::now();
         let mut told = false;
         loop {
@@ -134,6 +145,12 @@ impl LogWriter {
                         self.gate.set_log_has_room(false);
                         tracing::error!(%error, "the disk of dataLogDir is full: nothing can be written until there is space");
                     }
+                    if self.stop.load(Ordering::Relaxed) {
+                        tracing::warn!(
+                            "stopping with a full disk: the last writes, none of them acknowledged, are given up"
+                        );
+                        return false;
+                    }
                     std::thread::sleep(RETRY);
                 }
             }
@@ -151,6 +168,7 @@ impl LogWriter {
                  write waited for it"
             );
         }
+        true
     }
 
     /// Turns writes away while only the reserve is left, and lets them in again when there is space.
@@ -194,5 +212,58 @@ fn to_batch(entries: Vec<LogEntry>, hard_state: Option<HardState>, must_sync: bo
             commit: hs.commit,
         }),
         must_sync,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use ostler_node::Admission as _;
+    use ostler_storage::{DataDir, ExpectIdentity, Identity, LogOptions, SimDisk};
+    use ostler_types::{LogIndex, Term};
+
+    /// A log writer on a disk of its own, its handle, and what it tells the core.
+    struct Desk {
+        disk: SimDisk,
+        gate: Arc<Gate>,
+        writer: LogWriter,
+        handle: LogWriterHandle,
+        core: Receiver<CoreEvent>,
+    }
+
+    fn desk() -> Desk {
+        let disk = SimDisk::new(1);
+        let data_dir = DataDir::open(Arc::new(disk.clone()), Path::new("/d"), Path::new("/d")).unwrap();
+        let me = ExpectIdentity::OrCreate(Identity { cluster_id: 1, node_id: 2 });
+        let log = data_dir.recover(me, LogOptions::with_segment_bytes(64 << 10)).unwrap().log;
+        let config = crate::config::standalone_default(&crate::config::Overrides::default()).unwrap().config;
+        let (gate, stats) = (Arc::new(Gate::new(&config.listen, 0)), Arc::new(LogStats::default()));
+        let (sender, core) = std::sync::mpsc::channel();
+        let (writer, handle) = LogWriter::new(log, sender, gate.clone(), stats, config.data.fsync_warning);
+        Desk { disk, gate, writer, handle, core }
+    }
+
+    fn round(number: u64, bytes: usize, must_sync: bool) -> LogRequest {
+        let entry = LogEntry { term: Term(1), index: LogIndex(number), data: vec![1; bytes].into() };
+        LogRequest::Append { number, entries: vec![entry], hard_state: None, must_sync }
+    }
+
+    #[test]
+    fn a_stop_gives_up_what_a_full_disk_has_no_room_for() {
+        let Desk { disk, gate, writer, handle, core, .. } = desk();
+        handle.send(round(1, 100, true));
+        let thread = std::thread::spawn(move || writer.run());
+        assert!(matches!(core.recv(), Ok(CoreEvent::Persisted(1))));
+        disk.set_capacity(Some(disk.used()));
+        // More than a segment.
+        handle.send(round(2, 100 << 10, true));
+        while gate.writes_allowed() {
+            std::thread::yield_now();
+        }
+        handle.give_up_if_full();
+        assert!(matches!(core.recv(), Ok(CoreEvent::LogGivenUp)));
+        thread.join().unwrap();
     }
 }

@@ -136,7 +136,10 @@ impl Server {
             spawn("log", move || log_writer.run())?,
             spawn("snapshot", move || snapshot_writer.run(snapshot_requests))?,
             spawn("segments", move || {
-                spares.run(|error| tracing::warn!(%error, "cannot prepare the next log segment"));
+                spares.run(|news| match news {
+                    Some(error) => tracing::warn!(%error, "cannot prepare the next log segment, trying on"),
+                    None => tracing::info!("the next log segment can be prepared again"),
+                });
             })?,
         ];
         let core_thread = spawn("core", move || core.run())?;

@@ -163,7 +163,7 @@ fn a_thread_prepares_segments_until_the_log_is_closed() {
     let maker = log.spare_maker();
     let (failures, failed) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        maker.run(|e| failures.send(e.to_string()).unwrap());
+        maker.run(|news| failures.send(news.map(ToString::to_string)).unwrap());
     });
     for index in 1..=400 {
         log.append(&[batch(index, 1000)]).unwrap();
@@ -176,4 +176,29 @@ fn a_thread_prepares_segments_until_the_log_is_closed() {
     let log = Log::open(Arc::new(RealDisk), dir.path(), ExpectIdentity::Existing, OPTIONS, 301).unwrap().0;
     assert_eq!(log.last_index(), 400);
     assert!(RealDisk.list(dir.path()).unwrap().len() <= 5);
+}
+
+#[test]
+fn the_thread_tells_of_a_failure_once_and_of_its_end() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    let maker = log.spare_maker();
+    disk.set_capacity(Some(disk.used()));
+    let (news, told) = mpsc::channel();
+    let thread = std::thread::spawn(move || maker.run(|e| news.send(e.map(ToString::to_string)).unwrap()));
+    for index in 1..=40 {
+        log.append(&[batch(index, 1000)]).unwrap();
+    }
+    let first = told.recv().unwrap().unwrap();
+    assert!(first.contains("0000000000000002.wal.tmp"), "{first}");
+    // Until it has been tried again in vain.
+    let ops = disk.ops();
+    while disk.ops() == ops {
+        std::thread::yield_now();
+    }
+    disk.set_capacity(None);
+    assert_eq!(told.recv().unwrap(), None);
+    drop(log);
+    thread.join().unwrap();
+    assert_eq!(told.try_iter().count(), 0);
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ostler_client::{Client, ConnectOptions};
 use ostler_types::{CreateMode, ErrorCode, open_acl};
 
 use crate::server::{Server, block_on, write_config};
@@ -38,6 +39,8 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_space() {
     let ballast = inside.join("ballast");
     block_on(async {
         let (client, mut events) = server.connect(4_000, None).await;
+        let (other, _) = server.connect(4_000, None).await;
+        let other = other.session().clone();
         let acl = open_acl();
         client.create("/a", b"", &acl, CreateMode::Ephemeral).await.unwrap();
         client.create("/kept", b"", &acl, CreateMode::Persistent).await.unwrap();
@@ -60,13 +63,14 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_space() {
             }
             client.ping().await.unwrap();
             client.sync("/").await.unwrap();
-            let (newcomer, _) = server.connect(4_000, None).await;
-            assert!(newcomer.exists("/never", false).await.unwrap().is_none());
-            assert_eq!(newcomer.exists("/kept", false).await.unwrap().unwrap().version, version);
-            let session = newcomer.session().clone();
-            newcomer.disconnect().await;
-            let (back, _) = server.connect(4_000, Some(session)).await;
-            back.close().await.unwrap();
+            // New sessions would use up what is kept for those there are, which return.
+            let options = ConnectOptions::default();
+            assert!(Client::connect(server.address, &options).await.is_err(), "round {round}");
+            server.wait_for_log("disk of dataLogDir is full and only sessions that return are taken");
+            let (back, _) = server.connect(4_000, Some(other.clone())).await;
+            assert!(back.exists("/never", false).await.unwrap().is_none());
+            assert_eq!(back.exists("/kept", false).await.unwrap().unwrap().version, version);
+            back.disconnect().await;
             server.wait_for_log("is full");
 
             // Space again: no restart, and the same session goes on.

@@ -84,12 +84,19 @@ impl SpareMaker {
         segment::make(&**disk, dir, seq, *segment_bytes, recycle, None)
     }
 
-    /// Prepares spares as they are wanted, until the log is closed. For a thread of its own; `on_failure` is
-    /// told of every failed attempt, about once a second while the disk is full.
-    pub fn run(&self, mut on_failure: impl FnMut(&DiskError)) {
+    /// Prepares spares as they are wanted, until the log is closed; tries again once a second while it fails. For
+    /// a thread of its own. `on_change` is told of the first failed attempt, of one that fails for another reason
+    /// than the last, and, with `None`, when there is no failure any more.
+    pub fn run(&self, mut on_change: impl FnMut(Option<&DiskError>)) {
+        let mut told: Option<String> = None;
         loop {
             {
                 let mut state = self.state();
+                if state.last_failure.is_none() && told.take().is_some() {
+                    drop(state);
+                    on_change(None);
+                    state = self.state();
+                }
                 while !state.closed && (state.wanted.is_none() || state.working) {
                     state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
@@ -98,7 +105,11 @@ impl SpareMaker {
                 }
             }
             if let Err(e) = self.prepare() {
-                on_failure(&e);
+                let reason = Some(e.to_string());
+                if told != reason {
+                    told = reason;
+                    on_change(Some(&e));
+                }
                 let state = self.state();
                 let waited = self.shared.changed.wait_timeout_while(state, RETRY, |s| !s.closed);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));

@@ -26,6 +26,8 @@ pub(crate) enum CoreEvent {
     Shard(ShardRequests),
     /// Rounds up to this number are durable.
     Persisted(u64),
+    /// The server is stopping and the disk is full: what waits for the log will not become durable.
+    LogGivenUp,
     /// A snapshot at this index is durable and validated; or it failed, and the next one may be tried.
     SnapshotDone(Option<LogIndex>),
     /// When sessions expire, for `dump`: milliseconds from now.
@@ -47,6 +49,7 @@ pub(crate) struct Core {
     serving: Option<SyncSender<()>>,
     at_disk: VecDeque<u64>,
     snapshot_running: bool,
+    log_given_up: bool,
     led: bool,
     woken: Vec<ShardId>,
 }
@@ -74,6 +77,7 @@ impl Core {
             serving: Some(serving),
             at_disk: VecDeque::new(),
             snapshot_running: false,
+            log_given_up: false,
             led: false,
             woken: Vec::new(),
         }
@@ -93,7 +97,7 @@ impl Core {
             }
             self.replica.tick(now, clock::wall_ms());
             self.advance(now);
-            if stopping && self.at_disk.is_empty() {
+            if stopping && (self.at_disk.is_empty() || self.log_given_up) {
                 return;
             }
             let deadline = self.replica.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
@@ -134,6 +138,7 @@ impl Core {
                 // Whoever asked may have given up.
                 let _ = reply.send(from_now.collect());
             }
+            CoreEvent::LogGivenUp => self.log_given_up = true,
             CoreEvent::Stop => return true,
         }
         false

@@ -95,21 +95,25 @@ impl LogWriter {
                 next = if bytes < MAX_APPEND_BYTES { self.requests.try_recv().ok() } else { None };
             }
             if let Some(number) = number {
-                self.append(&batches);
+                if !self.append(&batches) {
+                    return;
+                }
                 batches.clear();
+                // Before the answers: whoever has his must find the door closed if there is no room left.
+                self.watch_space();
                 if self.core.send(CoreEvent::Persisted(number)).is_err() {
                     break;
                 }
             }
-            self.watch_space();
         }
         if let Err(error) = self.log.sync() {
             crate::die(crate::EXIT_DATA, format_args!("the last fsync failed: {error}"));
         }
     }
 
-    /// Makes the batches durable, however long the disk stays full. Nothing of them is acknowledged before.
-    fn append(&mut self, batches: &[Batch]) {
+    /// Makes the batches durable, however long the disk stays full; false if the server is stopped before.
+    /// Nothing of them is acknowledged.
+    fn append(&mut self, batches: &[Batch]) -> bool {
         let started = Instant::now();
         let mut told = false;
         loop {
@@ -134,6 +138,12 @@ impl LogWriter {
                         self.gate.set_log_has_room(false);
                         tracing::error!(%error, "the disk of dataLogDir is full: nothing can be written until there is space");
                     }
+                    if self.gate.is_stopping() {
+                        tracing::error!(%error, "stopping without what the full disk did not take; nobody was told it was done");
+                        // The core may be gone already.
+                        let _ = self.core.send(CoreEvent::LogGivenUp);
+                        return false;
+                    }
                     std::thread::sleep(RETRY);
                 }
             }
@@ -151,6 +161,7 @@ impl LogWriter {
                  write waited for it"
             );
         }
+        true
     }
 
     /// Turns writes away while only the reserve is left, and lets them in again when there is space.

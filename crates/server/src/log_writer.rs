@@ -111,7 +111,6 @@ impl LogWriter {
                     break;
                 }
             }
-            self.watch_space();
         }
         if let Err(error) = self.log.sync() {
             crate::die(crate::EXIT_DATA, format_args!("the last fsync failed: {error}"));

@@ -73,7 +73,10 @@ pub(crate) fn recover(config: &DataConfig) -> Result<Recovered, RecoveryError> {
     }
     let data_dir = DataDir::open(Arc::new(RealDisk), &config.data_dir, &config.data_log_dir)?;
     let fresh = Identity { cluster_id: random_id(), node_id: random_id() };
-    let options = LogOptions::with_segment_bytes(config.segment_bytes.get());
+    let segment_bytes = config.segment_bytes.get();
+    // What is in flight when the disk turns out to be full has a promise and must still fit, and the sessions
+    // opened, moved and ended until there is space again, too.
+    let options = LogOptions { segment_bytes, reserve_bytes: segment_bytes / 2 };
     let data = data_dir.recover(ExpectIdentity::OrCreate(fresh), options)?;
     for error in &data.unusable {
         tracing::warn!(%error, "a snapshot is damaged; an older one and the log make up for it");

@@ -18,7 +18,6 @@ pub(crate) struct Gate {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     throttle: Option<(ConnectionThrottle, Mutex<Bucket>)>,
     log_has_room: AtomicBool,
-    stopping: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -49,7 +48,6 @@ impl Gate {
             by_address: Mutex::new(HashMap::new()),
             throttle,
             log_has_room: AtomicBool::new(true),
-            stopping: AtomicBool::new(false),
         }
     }
 
@@ -85,16 +83,6 @@ impl Gate {
                 }
             }
         }
-    }
-
-    /// The server is being stopped: nobody waits for a full disk any more.
-    pub(crate) fn set_stopping(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the server is being stopped.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether the log has room for ordinary writes. Returns whether that is news.

@@ -50,7 +50,6 @@ pub(crate) struct Core {
     at_disk: VecDeque<u64>,
     log_given_up: bool,
     snapshot_running: bool,
-    log_given_up: bool,
     led: bool,
     woken: Vec<ShardId>,
 }
@@ -79,7 +78,6 @@ impl Core {
             at_disk: VecDeque::new(),
             log_given_up: false,
             snapshot_running: false,
-            log_given_up: false,
             led: false,
             woken: Vec::new(),
         }

@@ -106,6 +106,8 @@ impl LogWriter {
             if let Some(number) = number {
                 let done = self.append(&batches);
                 batches.clear();
+                // Before the answers: whoever has his must find the door closed if there is no room left.
+                self.watch_space();
                 let report = if done { CoreEvent::Persisted(number) } else { CoreEvent::LogGivenUp };
                 if self.core.send(report).is_err() || !done {
                     break;

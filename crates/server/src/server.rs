@@ -57,7 +57,6 @@ pub struct Server {
     address: SocketAddr,
     acceptor: AcceptorHandle,
     acceptor_thread: JoinHandle<()>,
-    gate: Arc<Gate>,
     workers: Vec<WorkerHandle>,
     worker_threads: Vec<JoinHandle<()>>,
     core: std::sync::mpsc::Sender<CoreEvent>,
@@ -163,13 +162,12 @@ impl Server {
         for (index, worker) in workers.into_iter().enumerate() {
             worker_threads.push(spawn(&format!("io-{index}"), move || worker.run())?);
         }
-        let (acceptor, acceptor_handle) = Acceptor::new(listener, gate.clone(), handles.clone())?;
+        let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles.clone())?;
         let acceptor_thread = spawn("accept", move || acceptor.run())?;
         Ok(Server {
             address,
             acceptor: acceptor_handle,
             acceptor_thread,
-            gate,
             workers: handles.into_iter().map(|(handle, _)| handle).collect(),
             worker_threads,
             core: core_sender,
@@ -193,7 +191,6 @@ impl Server {
             worker.send(WorkerMessage::Stop);
         }
         self.worker_threads.into_iter().for_each(join);
-        self.gate.set_stopping();
         // The core ends when it finds the log idle, and with it everybody who waits for it.
         let _ = self.core.send(CoreEvent::Stop);
         join(self.core_thread);

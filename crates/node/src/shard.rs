@@ -37,6 +37,8 @@ const OUTPUT_HIGH_WATER: usize = 1 << 20;
 const OUTPUT_LIMIT: usize = 64 << 20;
 /// Requests in flight or waiting their turn may hold this many bytes per shard; past it connections wait.
 const HELD_BYTES: usize = 32 << 20;
+/// A client may send this many bytes ahead of its session; the rest stays in its socket until it has one.
+const EARLY_BYTES: usize = 64 << 10;
 /// What a write is told when the disk is full: it was not executed and may be tried again.
 const NO_ROOM: ErrorCode = ErrorCode::ThrottledOp;
 
@@ -474,6 +476,15 @@ impl Shard {
                 connection.input = kept;
             }
         }
+        if self.is_early(id) {
+            self.pause(id);
+        }
+    }
+
+    /// Whether the client has sent a lot before it has a session.
+    fn is_early(&self, id: ConnId) -> bool {
+        let connection = &self.connections[id.0 as usize];
+        matches!(connection.phase, Phase::Connecting(_)) && connection.input.len() >= EARLY_BYTES
     }
 
     /// Handles what stands at the front of `rest`; returns how many bytes that was, or nothing if more are
@@ -482,7 +493,9 @@ impl Shard {
         match &self.connections[id.0 as usize].phase {
             Phase::Fresh => self.take_first_frame(id, rest, state, now),
             // What is pipelined behind the ConnectRequest waits for its answer.
-            Phase::Connecting(_) | Phase::Text => None,
+            Phase::Connecting(_) => None,
+            // Nobody will read it.
+            Phase::Text => (!rest.is_empty()).then_some(rest.len()),
             Phase::Established => match frame::scan(rest, self.settings.max_frame) {
                 frame::Scan::NeedMore(_) => None,
                 frame::Scan::Frame(range) => {
@@ -501,7 +514,7 @@ impl Shard {
 
     fn may_take_another(&self, id: ConnId) -> bool {
         let connection = &self.connections[id.0 as usize];
-        if connection.output.len() > OUTPUT_HIGH_WATER {
+        if connection.output.len() > OUTPUT_HIGH_WATER || self.is_early(id) {
             return false;
         }
         let own = connection.in_flight.len() + connection.deferred.len();

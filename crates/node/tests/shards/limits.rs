@@ -134,6 +134,24 @@ fn past_the_outstanding_limit_sockets_are_not_read_and_nobody_starves() {
 }
 
 #[test]
+fn what_is_sent_ahead_of_the_session_stays_in_the_socket() {
+    let mut world = World::with(&Options { shards: 1, ..Options::default() });
+    world.hold_disk = true;
+    let peer = world.open(0);
+    world.ask_session(peer, 10_000, None);
+    for xid in 0..100 {
+        world.ask(peer, xid, &create_with("/a", &[b'x'; 100_000], 0));
+    }
+    world.settle();
+    assert!(world.unread(peer) > 9 << 20, "{} bytes are left in the socket", world.unread(peer));
+    world.hold_disk = false;
+    world.settle();
+    assert!(world.handshake_answer(peer).is_some());
+    let xids: Vec<i32> = world.frames(peer).iter().map(|f| f.xid).collect();
+    assert_eq!(xids, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn requests_that_wait_their_turn_hold_bounded_memory() {
     let mut world = World::with(&Options { shards: 1, outstanding_limit: 100_000, ..Options::default() });
     let s = world.connect(0, 10_000);

@@ -375,20 +375,22 @@ impl Shard {
         self.connections.iter().map(|(key, _)| ConnId(key as u32)).collect()
     }
 
-    /// No further requests are taken; connections close when what is in flight is answered.
+    /// No further requests are taken; connections close when those they have sent are answered. Bytes of which no
+    /// request has been made yet are dropped.
     pub fn begin_shutdown(&mut self) {
         self.room_queue.clear();
         for id in self.connection_ids() {
-            let connection = &mut self.connections[id.0 as usize];
-            connection.input = Vec::new();
-            self.outstanding -= connection.deferred.len();
-            self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
-            connection.deferred.clear();
             self.pause(id, Pause::Stopping);
-            let connection = &self.connections[id.0 as usize];
-            if connection.in_flight.is_empty() {
-                self.close(id, ConnectionEnd::Shutdown);
-            }
+            self.connections[id.0 as usize].input = Vec::new();
+            self.close_if_stopped(id);
+        }
+    }
+
+    /// Closes a connection of a server that is stopping when all its requests are answered.
+    fn close_if_stopped(&mut self, id: ConnId) {
+        let connection = &self.connections[id.0 as usize];
+        if connection.paused == Some(Pause::Stopping) && connection.outstanding() == 0 {
+            self.close(id, ConnectionEnd::Shutdown);
         }
     }
 

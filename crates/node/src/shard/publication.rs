@@ -113,10 +113,10 @@ impl Shard {
         self.answered(id, op, xid, zxid, received, now);
         let connection = &self.connections[id.0 as usize];
         if connection.in_flight.is_empty() {
-            if connection.paused == Some(Pause::Stopping) {
-                self.close(id, ConnectionEnd::Shutdown);
-            } else if !connection.deferred.is_empty() || connection.paused == Some(Pause::Room) {
+            if !connection.deferred.is_empty() || connection.paused == Some(Pause::Room) {
                 self.make_runnable(id);
+            } else {
+                self.close_if_stopped(id);
             }
         }
     }

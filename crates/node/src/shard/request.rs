@@ -217,6 +217,7 @@ impl Shard {
                 }
             }
         }
+        self.close_if_stopped(id);
         // Others have waited longer for the room there may be, unless this one has nothing else under way.
         let Some(connection) = self.connections.get(id.0 as usize) else { return };
         if connection.paused != Some(Pause::Room) || connection.outstanding() == 0 {

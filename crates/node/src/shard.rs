@@ -26,7 +26,7 @@ use crate::watches::WatchTable;
 use crate::{ConnId, ConnToken, Millis, ShardId, SharedState};
 
 pub use connection::{ClosedConnection, ConnectionEnd, Output};
-use connection::{Connection, Deferred, Phase};
+use connection::{Connection, Deferred, Pause, Phase};
 pub use stats::{ConnectionFacts, Gauge, ShardStats};
 
 /// Longest time between two reports of who was heard from.
@@ -37,6 +37,10 @@ const OUTPUT_HIGH_WATER: usize = 1 << 20;
 const OUTPUT_LIMIT: usize = 64 << 20;
 /// Requests in flight or waiting their turn may hold this many bytes per shard; past it connections wait.
 const HELD_BYTES: usize = 32 << 20;
+/// How many entries of the queue for room may outlive their connections, beyond one for each that is left.
+const ROOM_QUEUE_SLACK: usize = 1024;
+/// A client may send this many bytes ahead of its session; the rest stays in its socket until it has one.
+const EARLY_BYTES: usize = 64 << 10;
 /// What a write is told when the disk is full: it was not executed and may be tried again.
 const NO_ROOM: ErrorCode = ErrorCode::ThrottledOp;
 
@@ -102,8 +106,11 @@ pub struct Shard {
     next_report: Millis,
     /// What the last report was good for.
     reported_through: Millis,
-    /// Connections we do not read from, for whatever reason.
+    /// Connections we do not read from, for whatever reason, in no order.
     paused: Vec<ConnId>,
+    /// Connections that wait until the shard holds fewer requests, longest first. Only the first is ever looked
+    /// at. Those that have gone on otherwise or have ended stay until their turn.
+    room_queue: VecDeque<ConnToken>,
     /// Connections without a session and when they run out of time, oldest first.
     sessionless: VecDeque<(Millis, ConnToken)>,
     outstanding: usize,
@@ -140,6 +147,7 @@ impl Shard {
             next_report: now,
             reported_through: now,
             paused: Vec::new(),
+            room_queue: VecDeque::new(),
             sessionless: VecDeque::new(),
             outstanding: 0,
             held_bytes: 0,
@@ -280,18 +288,16 @@ impl Shard {
         if unsent > OUTPUT_HIGH_WATER {
             return;
         }
-        let (paused, waits) = (connection.paused, std::mem::take(&mut connection.waits_for_output));
-        if waits {
+        let waits = std::mem::take(&mut connection.waits_for_output);
+        if waits || connection.paused == Some(Pause::Output) {
             self.make_runnable(id);
-        }
-        if paused || waits {
             self.resume(now);
         }
     }
 
     /// Whether the server should read from this connection now.
     pub fn wants_read(&self, id: ConnId) -> bool {
-        self.connections.get(id.0 as usize).is_some_and(|c| !c.paused && c.end.is_none())
+        self.connections.get(id.0 as usize).is_some_and(|c| c.paused.is_none() && c.end.is_none())
     }
 
     /// Whether the connection is to be closed as soon as its output is written.
@@ -307,9 +313,11 @@ impl Shard {
 
     /// The socket is closed or about to be; `end` is why, unless the shard had decided already.
     pub fn remove(&mut self, id: ConnId, end: ConnectionEnd, now: Millis) -> Option<ClosedConnection> {
-        let mut connection = self.connections.try_remove(id.0 as usize)?;
+        self.connections.get(id.0 as usize)?;
+        self.unpause(id);
+        let mut connection = self.connections.remove(id.0 as usize);
         let end = connection.end.take().unwrap_or(end);
-        self.outstanding -= connection.in_flight.len() + connection.deferred.len();
+        self.outstanding -= connection.outstanding();
         self.held_bytes -= connection.in_flight.iter().map(|r| r.bytes).sum::<usize>();
         self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
         if connection.is_in_heard && connection.session != SessionId::NONE {
@@ -320,12 +328,15 @@ impl Shard {
         }
         self.watches.remove_connection(id);
         self.watching_changed();
-        if connection.paused {
-            self.paused.retain(|&other| other != id);
-        }
         self.stats.connections.set(self.connections.len() as u64);
         self.stats.outstanding.set(self.outstanding as u64);
-        if self.outstanding == 0 || !self.paused.is_empty() {
+        if self.room_queue.len() > 2 * self.connections.len() + ROOM_QUEUE_SLACK {
+            let connections = &self.connections;
+            self.room_queue.retain(|token| {
+                connections.get(token.id.0 as usize).is_some_and(|c| c.serial == token.serial)
+            });
+        }
+        if !self.room_queue.is_empty() && self.has_room() {
             self.resume(now);
         }
         Some(ClosedConnection {
@@ -370,22 +381,22 @@ impl Shard {
         self.connections.iter().map(|(key, _)| ConnId(key as u32)).collect()
     }
 
-    /// No further requests are taken; connections close when what is in flight is answered.
+    /// No further requests are taken; connections close when those they have sent are answered. Bytes of which no
+    /// request has been made yet are dropped.
     pub fn begin_shutdown(&mut self) {
+        self.room_queue.clear();
         for id in self.connection_ids() {
-            let connection = &mut self.connections[id.0 as usize];
-            connection.input = Vec::new();
-            self.outstanding -= connection.deferred.len();
-            self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
-            connection.deferred.clear();
-            if !connection.paused {
-                connection.paused = true;
-                self.paused.push(id);
-            }
-            connection.stopping = true;
-            if connection.in_flight.is_empty() {
-                self.close(id, ConnectionEnd::Shutdown);
-            }
+            self.pause(id, Pause::Stopping);
+            self.connections[id.0 as usize].input = Vec::new();
+            self.close_if_stopped(id);
+        }
+    }
+
+    /// Closes a connection of a server that is stopping when all its requests are answered.
+    fn close_if_stopped(&mut self, id: ConnId) {
+        let connection = &self.connections[id.0 as usize];
+        if connection.paused == Some(Pause::Stopping) && connection.outstanding() == 0 {
+            self.close(id, ConnectionEnd::Shutdown);
         }
     }
 
@@ -455,11 +466,11 @@ impl Shard {
             if let Some(left) = connection.discard(available.len() - at) {
                 at = available.len() - left;
             }
-            if connection.paused || connection.discarding() {
+            if connection.paused.is_some() || connection.discarding() {
                 break;
             }
-            if !self.may_take_another(id) {
-                self.pause(id);
+            if let Some(why) = self.obstacle(id) {
+                self.pause(id, why);
                 break;
             }
             let rest = &available[at..];
@@ -480,6 +491,15 @@ impl Shard {
                 connection.input = kept;
             }
         }
+        if self.is_early(id) {
+            self.pause(id, Pause::Session);
+        }
+    }
+
+    /// Whether the client has sent a lot before it has a session.
+    fn is_early(&self, id: ConnId) -> bool {
+        let connection = &self.connections[id.0 as usize];
+        matches!(connection.phase, Phase::Connecting(_)) && connection.input.len() >= EARLY_BYTES
     }
 
     /// Handles what stands at the front of `rest`; returns how many bytes that was, or nothing if more are
@@ -488,7 +508,9 @@ impl Shard {
         match &self.connections[id.0 as usize].phase {
             Phase::Fresh => self.take_first_frame(id, rest, state, now),
             // What is pipelined behind the ConnectRequest waits for its answer.
-            Phase::Connecting(_) | Phase::Text => None,
+            Phase::Connecting(_) => None,
+            // Nobody will read it.
+            Phase::Text => (!rest.is_empty()).then_some(rest.len()),
             Phase::Established => match frame::scan(rest, self.settings.max_frame) {
                 frame::Scan::NeedMore(_) => None,
                 frame::Scan::Frame(range) => {
@@ -505,28 +527,49 @@ impl Shard {
         }
     }
 
-    fn may_take_another(&self, id: ConnId) -> bool {
-        let connection = &self.connections[id.0 as usize];
-        if connection.output.len() > OUTPUT_HIGH_WATER {
-            return false;
-        }
-        let own = connection.in_flight.len() + connection.deferred.len();
-        own == 0 || (self.outstanding < self.settings.outstanding_limit && self.held_bytes < HELD_BYTES)
+    fn has_room(&self) -> bool {
+        self.outstanding < self.settings.outstanding_limit && self.held_bytes < HELD_BYTES
     }
 
-    fn pause(&mut self, id: ConnId) {
+    /// What keeps a connection from taking one more request.
+    fn obstacle(&self, id: ConnId) -> Option<Pause> {
+        let connection = &self.connections[id.0 as usize];
+        if self.is_early(id) {
+            Some(Pause::Session)
+        } else if connection.output.len() > OUTPUT_HIGH_WATER {
+            Some(Pause::Output)
+        } else if connection.outstanding() > 0 && !self.has_room() {
+            Some(Pause::Room)
+        } else {
+            None
+        }
+    }
+
+    fn pause(&mut self, id: ConnId, why: Pause) {
         let connection = &mut self.connections[id.0 as usize];
-        if !connection.paused {
-            connection.paused = true;
+        if connection.paused.replace(why).is_none() {
+            connection.paused_at = self.paused.len();
             self.paused.push(id);
         }
+        if why == Pause::Room && !connection.is_in_room_queue {
+            connection.is_in_room_queue = true;
+            self.room_queue.push_back(ConnToken { id, serial: connection.serial });
+        }
     }
 
-    /// Lets connections that wait for room go on where there is some now.
-    fn resume(&mut self, now: Millis) {
-        if self.paused.is_empty() && self.runnable.is_empty() {
-            return;
+    fn unpause(&mut self, id: ConnId) {
+        let connection = &mut self.connections[id.0 as usize];
+        if connection.paused.take().is_some() {
+            let at = connection.paused_at;
+            self.paused.swap_remove(at);
+            if let Some(moved) = self.paused.get(at) {
+                self.connections[moved.0 as usize].paused_at = at;
+            }
         }
+    }
+
+    /// Runs what has become possible although nothing arrived.
+    fn resume(&mut self, now: Millis) {
         let state = self.state.clone();
         let state = state.read();
         self.drain_inbox(&state, now);
@@ -539,27 +582,40 @@ impl Shard {
             while let Some(id) = self.runnable.pop() {
                 self.run_deferred(id, state, now);
             }
-            if self.paused.is_empty() {
+            let Some(&token) = self.room_queue.front() else { break };
+            let waits = self.is_current(token)
+                && self.connections[token.id.0 as usize].paused == Some(Pause::Room)
+                && self.connections[token.id.0 as usize].end.is_none();
+            if waits && !self.has_room() {
                 break;
             }
-            let mut resumed = false;
-            for id in std::mem::take(&mut self.paused) {
-                let Some(connection) = self.connections.get(id.0 as usize) else { continue };
-                if connection.stopping || connection.end.is_some() || !self.may_take_another(id) {
-                    self.paused.push(id);
-                    continue;
-                }
-                self.connections[id.0 as usize].paused = false;
-                resumed = true;
-                self.feed(id, &[], state, now);
-                if self.wants_read(id) {
-                    self.effects.push(Effect::Resume(id));
-                }
+            self.room_queue.pop_front();
+            if self.is_current(token) {
+                self.connections[token.id.0 as usize].is_in_room_queue = false;
             }
-            if !resumed || self.runnable.is_empty() {
-                break;
+            if waits {
+                self.go_on(token.id, state, now);
             }
         }
         self.stats.outstanding.set(self.outstanding as u64);
+    }
+
+    /// Goes on with what a connection has received, and with reading from it, if nothing is in the way any more.
+    fn go_on(&mut self, id: ConnId, state: &State, now: Millis) {
+        let connection = &self.connections[id.0 as usize];
+        if connection.end.is_some() || connection.paused == Some(Pause::Stopping) {
+            return;
+        }
+        let was_paused = connection.paused.is_some();
+        if was_paused {
+            if let Some(why) = self.obstacle(id) {
+                return self.pause(id, why);
+            }
+            self.unpause(id);
+        }
+        self.feed(id, &[], state, now);
+        if was_paused && self.wants_read(id) {
+            self.effects.push(Effect::Resume(id));
+        }
     }
 }

@@ -18,7 +18,7 @@ Examples:
   echo srvr | nc 127.0.0.1 2181        ask a running server how it is
 
 Signals:
-  SIGTERM, SIGINT  stop cleanly: answer what was received, sync the log; a second one stops at once
+  SIGTERM, SIGINT  stop cleanly: answer requests under way, sync the log; a second one stops at once
 
 Environment:
   OSTLER_LOG       log levels, as --log-level; the option wins

@@ -55,6 +55,20 @@ pub(super) struct Connecting {
     pub(super) attach: bool,
 }
 
+/// Why a connection is not read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// The shard holds as many requests as it may; goes on in the order of `Shard::room_queue`, or when all of its
+    /// own requests are answered.
+    Room,
+    /// It has much unsent output; goes on when its client takes some.
+    Output,
+    /// It has sent much ahead of its session; goes on when it has one.
+    Session,
+    /// The server is stopping; never goes on.
+    Stopping,
+}
+
 /// A numbered request whose outcome the log has not told yet.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -171,10 +185,13 @@ pub(super) struct Connection {
     pub(super) is_in_heard: bool,
     pub(super) is_in_flush: bool,
     pub(super) is_runnable: bool,
-    pub(super) paused: bool,
+    pub(super) paused: Option<Pause>,
+    /// Where it stands in `Shard::paused`, if it is paused.
+    pub(super) paused_at: usize,
+    /// It has an entry in `Shard::room_queue`, used or not.
+    pub(super) is_in_room_queue: bool,
     /// Deferred requests could go on but for the output that is not taken.
     pub(super) waits_for_output: bool,
-    pub(super) stopping: bool,
     pub(super) oversized: u32,
     pub(super) end: Option<ConnectionEnd>,
     pub(super) stats: ConnectionStats,
@@ -202,13 +219,19 @@ impl Connection {
             is_in_heard: false,
             is_in_flush: false,
             is_runnable: false,
-            paused: false,
+            paused: None,
+            paused_at: 0,
+            is_in_room_queue: false,
             waits_for_output: false,
-            stopping: false,
             oversized: 0,
             end: None,
             stats: ConnectionStats::new(now),
         }
+    }
+
+    /// Requests that are not answered yet.
+    pub(super) fn outstanding(&self) -> usize {
+        self.in_flight.len() + self.deferred.len()
     }
 
     pub(super) fn start_discarding(&mut self, bytes: usize) {

@@ -165,7 +165,9 @@ impl Shard {
             if connecting.attach { &self.stats.sessions_attached } else { &self.stats.sessions_created };
         opened.add(1);
         // What the client pipelined behind its ConnectRequest can go on now.
-        if !self.connections[id.0 as usize].input.is_empty() {
+        if !self.connections[id.0 as usize].input.is_empty()
+            || self.connections[id.0 as usize].paused.is_some()
+        {
             self.make_runnable(id);
         }
     }

@@ -4,7 +4,7 @@ use ostler_tree::{Change, EndCause, MultiResult, OpResult, State, Verdict};
 use ostler_types::{ErrorCode, Generation, Perms, Sequence, SessionId, Xid, Zxid};
 use ostler_wire::{OpCode, ReplyWriter, event};
 
-use super::connection::{ConnectionEnd, InFlight, Phase};
+use super::connection::{ConnectionEnd, InFlight, Pause, Phase};
 use super::{OUTPUT_LIMIT, Shard};
 use crate::inbox::Published;
 use crate::{ConnId, Millis};
@@ -113,10 +113,10 @@ impl Shard {
         self.answered(id, op, xid, zxid, received, now);
         let connection = &self.connections[id.0 as usize];
         if connection.in_flight.is_empty() {
-            if connection.stopping {
-                self.close(id, ConnectionEnd::Shutdown);
-            } else if !connection.deferred.is_empty() {
+            if !connection.deferred.is_empty() || connection.paused == Some(Pause::Room) {
                 self.make_runnable(id);
+            } else {
+                self.close_if_stopped(id);
             }
         }
     }

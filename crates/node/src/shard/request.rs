@@ -4,7 +4,7 @@ use ostler_tree::{Command, EndCause, EndCondition, State};
 use ostler_types::{ErrorCode, Xid, Zxid};
 use ostler_wire::{DecodeError, OpCode, ReplyWriter, Request, RequestHeader, frame};
 
-use super::connection::{ConnectionEnd, Deferred, InFlight, Waiting};
+use super::connection::{ConnectionEnd, Deferred, InFlight, Pause, Waiting};
 use super::{OUTPUT_HIGH_WATER, Shard};
 use crate::{ConnId, Millis};
 
@@ -200,6 +200,10 @@ impl Shard {
                 Waiting::Refused(..) | Waiting::Unknown => true,
             };
             if waits && !connection.in_flight.is_empty() {
+                // Others have waited longer for the room there may be; it can be read from for all that.
+                if connection.paused == Some(Pause::Output) {
+                    self.go_on(id, state, now);
+                }
                 return;
             }
             let deferred = connection.deferred.pop_front().expect("just looked at");
@@ -213,8 +217,11 @@ impl Shard {
                 }
             }
         }
-        if !self.connections[id.0 as usize].paused && !self.connections[id.0 as usize].input.is_empty() {
-            self.feed(id, &[], state, now);
+        self.close_if_stopped(id);
+        // Others have waited longer for the room there may be, unless this one has nothing else under way.
+        let Some(connection) = self.connections.get(id.0 as usize) else { return };
+        if connection.paused != Some(Pause::Room) || connection.outstanding() == 0 {
+            self.go_on(id, state, now);
         }
     }
 

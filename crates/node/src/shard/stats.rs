@@ -206,7 +206,7 @@ impl super::Connection {
             peer: self.peer,
             session: self.session,
             timeout_ms: self.timeout_ms,
-            outstanding: self.in_flight.len() + self.deferred.len(),
+            outstanding: self.outstanding(),
             received: stats.received,
             sent: stats.sent,
             age_ms: now.saturating_sub(stats.established),
@@ -220,7 +220,7 @@ impl super::Connection {
             answered: stats.answered,
             last_heard: self.last_heard,
             max_latency_ms: stats.max_latency_ms,
-            reading: !self.paused && !matches!(self.phase, super::Phase::Text),
+            reading: self.paused.is_none() && !matches!(self.phase, super::Phase::Text),
             writing: self.output.len() > 0,
         }
     }

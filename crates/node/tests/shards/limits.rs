@@ -134,6 +134,67 @@ fn past_the_outstanding_limit_sockets_are_not_read_and_nobody_starves() {
 }
 
 #[test]
+fn past_the_outstanding_limit_connections_take_turns_and_each_has_one_in_flight() {
+    let mut world = World::with(&Options { shards: 1, outstanding_limit: 4, ..Options::default() });
+    let sessions: Vec<_> = (0..20).map(|_| world.connect(0, 10_000)).collect();
+    world.must(sessions[0].peer, &create("/a", 0));
+    world.hold_disk = true;
+    for s in &sessions {
+        for xid in 0..4_000 {
+            world.ask(s.peer, xid, &set("/a", b"x"));
+        }
+    }
+    world.settle();
+    // What the first ones have in flight is as much as the shard may hold, and the others still have theirs.
+    let facts = world.shards[0].connection_facts(world.now);
+    assert!(facts.iter().all(|f| !f.reading && f.outstanding >= 1), "{facts:?}");
+    assert_eq!(facts.iter().map(|f| f.outstanding).sum::<usize>(), 4 + 19);
+    // One that goes away makes room for nobody but costs nobody their turn.
+    world.cut(sessions[3].peer);
+    world.hold_disk = false;
+    world.settle();
+    for (i, s) in sessions.iter().enumerate().filter(|(i, _)| *i != 3) {
+        let xids: Vec<i32> = world.frames(s.peer).iter().map(|f| f.xid).collect();
+        assert_eq!(xids, (0..4_000).collect::<Vec<_>>(), "client {i}");
+        assert_eq!(world.unread(s.peer), 0);
+    }
+}
+
+#[test]
+fn stopping_with_many_connections_looks_at_each_once() {
+    let mut world = World::with(&Options { shards: 1, outstanding_limit: 1, ..Options::default() });
+    let now = world.now;
+    let shard = &mut world.shards[0];
+    // Were the others looked at again whenever one is closed, this would take minutes.
+    let ids: Vec<_> = (0..200_000).map(|_| shard.open("127.0.0.1:4000".parse().unwrap(), now)).collect();
+    shard.begin_shutdown();
+    for id in ids {
+        assert!(shard.is_closing(id) && !shard.wants_read(id));
+        shard.output_progress(id, now);
+        assert!(shard.remove(id, ConnectionEnd::Shutdown, now).is_some());
+    }
+    assert_eq!(shard.connection_ids(), []);
+}
+
+#[test]
+fn what_is_sent_ahead_of_the_session_stays_in_the_socket() {
+    let mut world = World::with(&Options { shards: 1, ..Options::default() });
+    world.hold_disk = true;
+    let peer = world.open(0);
+    world.ask_session(peer, 10_000, None);
+    for xid in 0..100 {
+        world.ask(peer, xid, &create_with("/a", &[b'x'; 100_000], 0));
+    }
+    world.settle();
+    assert!(world.unread(peer) > 9 << 20, "{} bytes are left in the socket", world.unread(peer));
+    world.hold_disk = false;
+    world.settle();
+    assert!(world.handshake_answer(peer).is_some());
+    let xids: Vec<i32> = world.frames(peer).iter().map(|f| f.xid).collect();
+    assert_eq!(xids, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn requests_that_wait_their_turn_hold_bounded_memory() {
     let mut world = World::with(&Options { shards: 1, outstanding_limit: 100_000, ..Options::default() });
     let s = world.connect(0, 10_000);

@@ -351,22 +351,34 @@ fn sasl_is_answered_as_not_configured_and_changes_nothing() {
 }
 
 #[test]
-fn when_the_server_stops_what_is_in_flight_is_answered_and_nothing_else_is_taken() {
+fn when_the_server_stops_what_it_has_taken_is_answered_and_nothing_else_is_taken() {
     let mut world = World::new();
     let (busy, idle) = (world.connect(0, 10_000), world.connect(0, 10_000));
     world.hold_disk = true;
     world.ask(busy.peer, 1, &create("/a", 0));
     world.ask(busy.peer, 2, &create("/b", 0));
+    // These wait for their turn: the answers of the reads for the client too.
+    world.ask(busy.peer, 3, &set("/b", &vec![b'x'; 900_000]));
+    for xid in 4..14 {
+        world.ask(busy.peer, xid, &get("/b", false));
+    }
+    world.ask(busy.peer, 14, &create("/c", 0));
+    world.ask_raw(busy.peer, 15, 99, b"");
     world.settle();
+    world.takes(busy.peer, 50_000);
     world.shards[0].begin_shutdown();
-    world.ask(busy.peer, 3, &delete("/a"));
+    world.ask(busy.peer, 16, &delete("/a"));
     world.settle();
     assert_eq!(world.closed(idle.peer), Some(ConnectionEnd::Shutdown));
     assert_eq!(world.closed(busy.peer), None);
     world.hold_disk = false;
     world.settle();
+    assert!(world.unsent(busy.peer) > 1 << 20);
+    world.takes(busy.peer, usize::MAX);
+    world.settle();
     let answers: Vec<_> = world.frames(busy.peer).iter().map(|f| (f.xid, f.err)).collect();
-    assert_eq!(answers, [(1, 0), (2, 0)]);
+    let unknown = (15, code(ErrorCode::Unimplemented));
+    assert_eq!(answers, (1..15).map(|xid| (xid, 0)).chain([unknown]).collect::<Vec<_>>());
     assert_eq!(world.closed(busy.peer), Some(ConnectionEnd::Shutdown));
     assert!(world.has_session(&busy) && world.exists("/a"));
 }

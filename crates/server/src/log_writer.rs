@@ -20,7 +20,7 @@ const MAX_APPEND_BYTES: usize = 8 << 20;
 pub(crate) enum LogRequest {
     /// Make a round durable and report its number.
     Append { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState>, must_sync: bool },
-    /// A snapshot covers everything up to this index.
+    /// Snapshots make up for everything up to this index.
     Purge { up_to: u64 },
 }
 
@@ -193,7 +193,7 @@ impl LogWriter {
         match self.log.purge(up_to) {
             Ok(0) => {}
             Ok(segments) => tracing::debug!(segments, up_to, "purged log segments covered by a snapshot"),
-            // Tried again with the next snapshot, and at the next start.
+            // Tried again with the next snapshot.
             Err(error) => tracing::warn!(%error, "cannot purge the log"),
         }
     }

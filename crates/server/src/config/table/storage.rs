@@ -125,13 +125,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "autopurge.snapRetainCount",
         "3",
         "snapshots",
-        "kept when purging, with the log after the oldest; below 3 counts as 3",
+        "kept when purging, with the log after the oldest of them; below 3 counts as 3. Without purging the log is kept after the second newest",
     ),
     honoured(
         "autopurge.purgeInterval",
         "0",
         "hours",
-        "how often old snapshots and log are deleted, first at start; 0 is never",
+        "how often old snapshots are deleted, first at start; 0 is never. Log that no kept snapshot needs goes after every snapshot",
     ),
     honoured(
         "digest.enabled",

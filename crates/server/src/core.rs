@@ -181,8 +181,10 @@ impl Core {
         for shard in self.woken.drain(..) {
             self.workers[shard.0 as usize].wake();
         }
-        for end in self.replica.take_ended() {
-            crate::events::session_ended(&end);
+        let ended = self.replica.take_ended();
+        // While the log is replayed these are old news, which an earlier run has told.
+        if self.replica.is_serving() {
+            ended.iter().for_each(crate::events::session_ended);
         }
         if let Some(ahead_ms) = self.replica.take_clock_alarm() {
             tracing::error!(

@@ -108,7 +108,9 @@ impl Admission for Gate {
         if elapsed > interval {
             let added = elapsed * Millis::from(throttle.fill_count.get()) / interval;
             bucket.tokens = (bucket.tokens + added).min(throttle.tokens.get().into());
-            bucket.filled_at = now;
+            // What does not make a whole token yet counts towards the next one.
+            let unused = elapsed * Millis::from(throttle.fill_count.get()) % interval;
+            bucket.filled_at = now - unused / Millis::from(throttle.fill_count.get());
         }
         let cost = if renew { throttle.renew_session_cost } else { throttle.new_session_cost };
         match bucket.tokens.checked_sub(cost.get().into()) {
@@ -167,6 +169,23 @@ mod tests {
         assert!(!gate.connect_allowed(true, 10));
         assert!(gate.connect_allowed(true, 11));
         assert!(gate.connect_allowed(false, 1_000));
+    }
+
+    #[test]
+    fn time_that_makes_no_whole_token_yet_is_not_lost() {
+        let (one, ten) = (NonZeroU32::MIN, NonZeroU32::new(10).unwrap());
+        let throttle = ConnectionThrottle {
+            tokens: one,
+            fill_interval: Duration::from_millis(ten.get().into()),
+            fill_count: one,
+            new_session_cost: one,
+            renew_session_cost: one,
+        };
+        let gate = Gate::new(&ListenConfig { throttle: Some(throttle), ..listen() }, 0);
+        assert!(gate.connect_allowed(false, 0));
+        assert!(gate.connect_allowed(false, 19));
+        assert!(!gate.connect_allowed(false, 20));
+        assert!(gate.connect_allowed(false, 21), "one for 0 to 10, one for 10 to 20");
     }
 
     #[test]

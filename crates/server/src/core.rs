@@ -28,8 +28,11 @@ pub(crate) enum CoreEvent {
     Persisted(u64),
     /// The log writer was told to stop and found the disk full; it has ended.
     LogGivenUp,
-    /// A snapshot at this index is durable and validated; or it failed, and the next one may be tried.
-    SnapshotDone(Option<LogIndex>),
+    /// A snapshot is durable and validated, or failed; the next one may be begun.
+    SnapshotDone {
+        /// Enough snapshots make up for the log up to this index.
+        log_may_go_up_to: Option<u64>,
+    },
     /// When sessions expire, for `dump`: milliseconds from now.
     Deadlines(SyncSender<Vec<(Millis, SessionId)>>),
     /// Every worker has ended; finish what is in the log and end.
@@ -126,10 +129,10 @@ impl Core {
                 }
                 self.replicator.persisted(number);
             }
-            CoreEvent::SnapshotDone(index) => {
+            CoreEvent::SnapshotDone { log_may_go_up_to } => {
                 self.snapshot_running = false;
-                if let Some(index) = index {
-                    self.log.send(LogRequest::Purge { up_to: index.0 });
+                if let Some(up_to) = log_may_go_up_to {
+                    self.log.send(LogRequest::Purge { up_to });
                 }
             }
             CoreEvent::Deadlines(reply) => {
@@ -179,8 +182,10 @@ impl Core {
         for shard in self.woken.drain(..) {
             self.workers[shard.0 as usize].wake();
         }
-        for end in self.replica.take_ended() {
-            crate::events::session_ended(&end);
+        let ended = self.replica.take_ended();
+        // While the log is replayed these are old news, which an earlier run has told.
+        if self.replica.is_serving() {
+            ended.iter().for_each(crate::events::session_ended);
         }
         if let Some(ahead_ms) = self.replica.take_clock_alarm() {
             tracing::error!(

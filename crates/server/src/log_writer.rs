@@ -20,7 +20,7 @@ const MAX_APPEND_BYTES: usize = 8 << 20;
 pub(crate) enum LogRequest {
     /// Make a round durable and report its number.
     Append { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState>, must_sync: bool },
-    /// A snapshot covers everything up to this index.
+    /// Snapshots make up for everything up to this index.
     Purge { up_to: u64 },
 }
 
@@ -43,7 +43,7 @@ impl LogWriterHandle {
     }
 }
 
-/// What is counted about the log, for `mntr`.
+/// What is counted about the log, for `mntr`. An fsync is measured with the write before it.
 #[derive(Debug, Default)]
 pub(crate) struct LogStats {
     pub(crate) fsyncs: AtomicU64,
@@ -122,11 +122,13 @@ impl LogWriter {
     /// Makes the batches durable, however long the disk stays full; nothing of them is acknowledged before.
     /// Returns whether it did: when the server stops, what has no room is given up.
     fn append(&mut self, batches: &[Batch]) -> bool {
-        let started = Instant::now();
+        let syncs = self.log.syncs();
         let mut told = false;
-        loop {
+        let took = loop {
+            // What a full disk makes us wait for is no measure of its fsyncs.
+            let started = Instant::now();
             match self.log.append(batches) {
-                Ok(()) => break,
+                Ok(()) => break started.elapsed(),
                 Err(AppendError::Fatal { cause }) => {
                     // Nobody knows what a failed fsync left on the disk, and a second one would lie.
                     crate::die(
@@ -155,12 +157,13 @@ impl LogWriter {
                     std::thread::sleep(RETRY);
                 }
             }
+        };
+        if self.log.syncs() > syncs {
+            let took_us = took.as_micros() as u64;
+            self.stats.fsyncs.fetch_add(1, Ordering::Relaxed);
+            self.stats.fsync_total_us.fetch_add(took_us, Ordering::Relaxed);
+            self.stats.fsync_max_us.fetch_max(took_us, Ordering::Relaxed);
         }
-        let took = started.elapsed();
-        let took_us = took.as_micros() as u64;
-        self.stats.fsyncs.fetch_add(1, Ordering::Relaxed);
-        self.stats.fsync_total_us.fetch_add(took_us, Ordering::Relaxed);
-        self.stats.fsync_max_us.fetch_max(took_us, Ordering::Relaxed);
         if took > self.fsync_warning {
             self.stats.slow_fsyncs.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
@@ -176,9 +179,11 @@ impl LogWriter {
     fn watch_space(&mut self) {
         let space = self.log.space();
         if self.gate.set_log_has_room(space == Space::Ok) {
+            let problem = self.log.space_problem();
             match space {
                 Space::Ok => tracing::info!("the disk of dataLogDir has space again: writes are accepted"),
                 Space::Low | Space::Full => tracing::error!(
+                    problem,
                     "the disk of dataLogDir is full: writes are refused (THROTTLEDOP, not executed), reads, \
                      heartbeats and reconnects go on; free some space and writes resume by themselves"
                 ),
@@ -194,7 +199,7 @@ impl LogWriter {
         match self.log.purge(up_to) {
             Ok(0) => {}
             Ok(segments) => tracing::debug!(segments, up_to, "purged log segments covered by a snapshot"),
-            // Tried again with the next snapshot, and at the next start.
+            // Tried again with the next snapshot.
             Err(error) => tracing::warn!(%error, "cannot purge the log"),
         }
     }
@@ -229,6 +234,7 @@ mod tests {
     struct Desk {
         disk: SimDisk,
         gate: Arc<Gate>,
+        stats: Arc<LogStats>,
         writer: LogWriter,
         handle: LogWriterHandle,
         core: Receiver<CoreEvent>,
@@ -242,8 +248,9 @@ mod tests {
         let config = crate::config::standalone_default(&crate::config::Overrides::default()).unwrap().config;
         let (gate, stats) = (Arc::new(Gate::new(&config.listen, 0)), Arc::new(LogStats::default()));
         let (sender, core) = std::sync::mpsc::channel();
-        let (writer, handle) = LogWriter::new(log, sender, gate.clone(), stats, config.data.fsync_warning);
-        Desk { disk, gate, writer, handle, core }
+        let (writer, handle) =
+            LogWriter::new(log, sender, gate.clone(), stats.clone(), config.data.fsync_warning);
+        Desk { disk, gate, stats, writer, handle, core }
     }
 
     fn round(number: u64, bytes: usize, must_sync: bool) -> LogRequest {
@@ -265,6 +272,19 @@ mod tests {
         }
         handle.give_up_if_full();
         assert!(matches!(core.recv(), Ok(CoreEvent::LogGivenUp)));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn only_rounds_that_were_synced_count_as_fsyncs() {
+        let Desk { stats, writer, handle, core, .. } = desk();
+        let thread = std::thread::spawn(move || writer.run());
+        for (number, must_sync, fsyncs) in [(1, true, 1), (2, false, 1), (3, false, 1), (4, true, 2)] {
+            handle.send(round(number, 10, must_sync));
+            assert!(matches!(core.recv(), Ok(CoreEvent::Persisted(n)) if n == number));
+            assert_eq!(stats.fsyncs.load(Ordering::Relaxed), fsyncs, "round {number}");
+        }
+        drop(handle);
         thread.join().unwrap();
     }
 }

@@ -288,7 +288,7 @@ fn connection_report(facts: &ConnectionFacts, now: Millis, wall_ms: i64) -> Conn
         last_zxid: (facts.last_zxid.0 >= 0).then_some(facts.last_zxid),
         last_response_ms: facts.last_response_ago_ms.map_or(0, |ago| now.saturating_sub(ago)),
         last_latency_ms: facts.last_latency_ms.into(),
-        latency_ms: facts.latency_ms(),
+        latency_ms: latency_ms(facts),
     });
     ConnectionReport {
         peer: facts.peer,
@@ -301,18 +301,12 @@ fn connection_report(facts: &ConnectionFacts, now: Millis, wall_ms: i64) -> Conn
     }
 }
 
-trait Latency {
-    fn latency_ms(&self) -> Summary;
-}
-
-impl Latency for ConnectionFacts {
-    fn latency_ms(&self) -> Summary {
-        Summary {
-            count: self.answered,
-            sum: self.total_latency_ms,
-            min: self.min_latency_ms.into(),
-            max: self.max_latency_ms.into(),
-        }
+fn latency_ms(facts: &ConnectionFacts) -> Summary {
+    Summary {
+        count: facts.answered,
+        sum: facts.total_latency_ms,
+        min: facts.min_latency_ms.into(),
+        max: facts.max_latency_ms.into(),
     }
 }
 

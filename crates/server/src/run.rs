@@ -1,6 +1,9 @@
 //! The server as a process: start message, signals, exit.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::Sender;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -8,36 +11,63 @@ use signal_hook::iterator::Signals;
 use crate::config::{Loaded, ServerConfig};
 use crate::server::{Server, StartError};
 
-/// Runs a server until SIGTERM or SIGINT, then stops it gracefully; a second signal ends the process at once.
+/// Runs a server until SIGTERM or SIGINT, then stops it gracefully; a second signal, or one before it serves, ends
+/// the process at once.
 ///
 /// # Errors
 /// The server did not start.
 pub fn run(loaded: Loaded) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let handle = signals.handle();
+    let phase = Arc::new(AtomicU8::new(STARTING));
+    let (first_sender, first) = std::sync::mpsc::channel();
+    // Before anything that takes long: a start may read gigabytes.
+    let watcher = std::thread::spawn({
+        let phase = phase.clone();
+        move || signals.forever().for_each(|signal| on_signal(signal, &phase, &first_sender))
+    });
     loaded.log_notes();
     let config = loaded.config;
     let message = StartMessage::new(&config);
-    let server = Server::start(config)?;
+    let server = Server::start(config).inspect_err(|_| handle.close())?;
+    phase.store(SERVING, Ordering::Relaxed);
     message.print(&server);
-    let first = signals.forever().next();
-    tracing::info!(signal = first, "stopping: finishing requests in flight; a second signal stops at once");
-    let (done_sender, done) = std::sync::mpsc::channel();
-    let handle = signals.handle();
-    let watcher = std::thread::spawn(move || {
-        if signals.forever().next().is_some() && done.try_recv().is_err() {
-            tracing::warn!("second signal: stopping at once; acknowledged writes are safe");
-            std::process::exit(crate::EXIT_FAILURE);
-        }
-    });
+    // The watcher sends it before it can end.
+    let signal = first.recv().ok();
+    tracing::info!(signal, "stopping: finishing requests in flight; a second signal stops at once");
     server.stop();
-    // The watcher ends with its signals.
-    let _ = done_sender.send(());
+    phase.store(STOPPED, Ordering::Relaxed);
     handle.close();
     if watcher.join().is_err() {
         tracing::error!("the thread that watches for signals had panicked");
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What a signal means: it ends the start, then begins the stop, then cuts that short.
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const STOPPING: u8 = 2;
+const STOPPED: u8 = 3;
+
+fn on_signal(signal: i32, phase: &AtomicU8, first: &Sender<i32>) {
+    match phase.load(Ordering::Relaxed) {
+        STARTING => {
+            tracing::warn!(signal, "stopping before it served; the data is as it was");
+            std::process::exit(crate::EXIT_FAILURE);
+        }
+        SERVING => {
+            phase.store(STOPPING, Ordering::Relaxed);
+            // Received, or nobody waits for it any more.
+            let _ = first.send(signal);
+        }
+        STOPPING => {
+            tracing::warn!(signal, "second signal: stopping at once; acknowledged writes are safe");
+            std::process::exit(crate::EXIT_FAILURE);
+        }
+        _ => {}
+    }
 }
 
 /// What a newcomer wants to know once the server runs. On standard output, apart from the log.

@@ -25,7 +25,7 @@ use ostler_wire::Limits;
 use crate::acceptor::{Acceptor, AcceptorHandle, ListenError, Listener};
 use crate::admission::Gate;
 use crate::clock;
-use crate::config::{self, ServerConfig, TtlNodes};
+use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent};
 use crate::log_writer::{LogStats, LogWriter};
 use crate::recovery::{self, RecoveryError};
@@ -256,7 +256,7 @@ fn replica_settings(config: &ServerConfig) -> ReplicaSettings {
         replicated: Settings {
             skip_acl: tree.skip_acl,
             enforce_quota: tree.enforce_quota,
-            extended_types_enabled: tree.ttl_nodes != TtlNodes::Disabled,
+            extended_types_enabled: tree.ttl_nodes,
             digest_enabled: tree.digest,
             reconfig_enabled: config.reconfig_enabled,
             container_max_never_used_ms: tree

@@ -14,8 +14,9 @@ use crate::core::CoreEvent;
 
 /// Slots of the tree walked under one hold of the read lock: well under a millisecond.
 const SLICE_SLOTS: u32 = 1_000;
-/// With purging off (ZooKeeper's default) every snapshot stays; the log behind the newest does not.
-const KEEP_ALL: usize = usize::MAX;
+/// With purging off (ZooKeeper's default) every snapshot stays, but the log only back to the newest and the one
+/// before it, which is started from if the newest turns out to be damaged.
+const FALLBACKS_WITHOUT_PURGING: usize = 2;
 
 /// A walk that the core has begun.
 pub(crate) struct SnapshotRequest {
@@ -31,6 +32,7 @@ pub(crate) struct SnapshotWriter {
     identity: Identity,
     state: SharedState,
     core: Sender<CoreEvent>,
+    /// Snapshots that the log must reach back to.
     retain: usize,
     purge_interval: Option<Duration>,
 }
@@ -44,7 +46,10 @@ impl SnapshotWriter {
         config: &DataConfig,
     ) -> SnapshotWriter {
         let purge_interval = config.purge_interval;
-        let retain = if purge_interval.is_some() { config.purge_retain.get() as usize } else { KEEP_ALL };
+        let retain = match purge_interval {
+            Some(_) => config.purge_retain.get() as usize,
+            None => FALLBACKS_WITHOUT_PURGING,
+        };
         SnapshotWriter { store, identity, state, core, retain, purge_interval }
     }
 
@@ -60,8 +65,8 @@ impl SnapshotWriter {
             match request {
                 Ok(request) => {
                     let index = request.index;
-                    let done = match self.write(request) {
-                        Ok(()) => Some(index),
+                    let log_may_go = match self.write(request) {
+                        Ok(()) => self.log_may_go_up_to(),
                         Err(error) => {
                             tracing::error!(
                                 %error,
@@ -71,7 +76,7 @@ impl SnapshotWriter {
                             None
                         }
                     };
-                    if self.core.send(CoreEvent::SnapshotDone(done)).is_err() {
+                    if self.core.send(CoreEvent::SnapshotDone { log_may_go_up_to: log_may_go }).is_err() {
                         return;
                     }
                 }
@@ -133,8 +138,15 @@ impl SnapshotWriter {
         }
     }
 
+    fn log_may_go_up_to(&self) -> Option<u64> {
+        self.store.log_may_go_up_to(self.retain).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the snapshots; the log keeps everything until the next one");
+            None
+        })
+    }
+
     fn purge(&self) {
-        if self.retain == KEEP_ALL {
+        if self.purge_interval.is_none() {
             return;
         }
         match self.store.purge(self.retain) {

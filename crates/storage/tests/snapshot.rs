@@ -250,9 +250,13 @@ fn purging_keeps_the_newest_good_ones() {
         write(&store, index, &[vec![1; 10]]).unwrap();
     }
     disk.damage(Path::new("/data/ostler/000000000000001e.snap"), |bytes| bytes[10] ^= 1);
+    for (keep, up_to) in [(0, 20), (1, 20), (2, 20), (3, 10), (9, 10)] {
+        assert_eq!(store.log_may_go_up_to(keep).unwrap(), Some(up_to), "keeping {keep}");
+    }
     assert_eq!(store.purge(2).unwrap(), Some(20), "a damaged one does not count");
     let left = disk.list(Path::new(DIR)).unwrap();
     assert_eq!(left, ["0000000000000014.snap", "000000000000001e.snap", "0000000000000028.snap"]);
     assert_eq!(store.purge(0).unwrap(), Some(40), "one always stays");
+    assert_eq!(store.log_may_go_up_to(3).unwrap(), None, "nothing to fall back to but the log");
     assert_eq!(store.list().unwrap().len(), 1);
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 use ostler_client::Error;
 use ostler_types::{CreateMode, open_acl};
 use ostler_wire::{Request, Response};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::kill::create;
-use crate::server::{Server, block_on, command};
+use crate::server::{Server, block_on, command, text, wait_for, write_config};
 
 #[test]
 fn sigterm_answers_every_write_that_it_keeps() {
@@ -87,6 +88,42 @@ fn a_second_signal_stops_at_once() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("acknowledged writes are safe"), "{log}");
     Server::start(dir.path(), "").stop();
+}
+
+#[test]
+fn the_end_of_a_session_is_logged_by_the_run_it_happened_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "");
+    block_on(async { server.client().await.close().await.unwrap() });
+    assert!(server.stop().contains("session ended"));
+    let log = Server::start(dir.path(), "").stop();
+    assert!(!log.contains("session ended"), "{log}");
+}
+
+#[test]
+fn a_signal_while_the_data_is_read_stops_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = dir.path().join("data/ostler");
+    std::fs::create_dir_all(&ours).unwrap();
+    // Reading this never ends.
+    assert!(Command::new("mkfifo").arg(ours.join("identity")).status().unwrap().success());
+    let config = write_config(dir.path(), "");
+    let mut child = command().arg("serve").arg(config).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    wait_for("the program to catch SIGTERM", || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (Signal::TERM.as_raw() - 1) & 1 == 1
+    });
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut ended = None;
+    wait_for("it to end", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    let log = text(&child.wait_with_output().unwrap().stderr);
+    assert_eq!(ended.unwrap().code(), Some(1), "{log}");
+    assert!(log.contains("before it served"), "{log}");
 }
 
 #[test]

@@ -33,7 +33,6 @@ pub use problem::{ConfigError, Note, Problem};
 pub use server_config::{
     AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ListenAddress,
     ListenConfig, RequestLimits, ServerConfig, SessionConfig, SessionTimeouts, SuperDigest, TreeRules,
-    TtlNodes,
 };
 pub use table::{Class, Setting, find, sections};
 

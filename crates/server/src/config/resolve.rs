@@ -268,22 +268,11 @@ fn requests(reader: &mut Reader) -> RequestLimits {
 }
 
 fn tree(reader: &mut Reader) -> TreeRules {
-    let extended = reader.switch("extendedTypesEnabled");
-    let emulate = reader.switch("emulate353TTLNodes");
-    if emulate && !extended {
-        let text = "emulate353TTLNodes has no effect without extendedTypesEnabled=true";
-        reader.note("emulate353TTLNodes", text.to_owned());
-    }
-    let ttl_nodes = match (extended, emulate) {
-        (false, _) => TtlNodes::Disabled,
-        (true, false) => TtlNodes::Enabled,
-        (true, true) => TtlNodes::Emulate353,
-    };
     let never_used = reader.system_number("znode.container.maxNeverUsedIntervalMs", 0..=i64::MAX);
     TreeRules {
         skip_acl: reader.yes("skipACL"),
         enforce_quota: reader.switch("enforceQuota"),
-        ttl_nodes,
+        ttl_nodes: reader.switch("extendedTypesEnabled"),
         digest: reader.switch("digest.enabled"),
         cleaner: CleanerConfig {
             check_interval: millis(reader.system_number("znode.container.checkIntervalMs", POSITIVE)),

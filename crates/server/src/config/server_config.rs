@@ -132,23 +132,12 @@ pub struct TreeRules {
     pub skip_acl: bool,
     /// `enforceQuota`: hard quotas refuse writes.
     pub enforce_quota: bool,
-    /// `extendedTypesEnabled`, `emulate353TTLNodes`.
-    pub ttl_nodes: TtlNodes,
+    /// `extendedTypesEnabled`: TTL nodes exist; otherwise creating one is answered UNIMPLEMENTED.
+    pub ttl_nodes: bool,
     /// `digest.enabled`: keep ZooKeeper's digest of the tree.
     pub digest: bool,
     /// `znode.container.*`: the cleaner of containers and TTL nodes.
     pub cleaner: CleanerConfig,
-}
-
-/// Whether TTL nodes exist, and how their ephemeral owner encodes the TTL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TtlNodes {
-    /// They do not: creating one is answered UNIMPLEMENTED.
-    Disabled,
-    /// ZooKeeper's encoding since 3.5.4.
-    Enabled,
-    /// ZooKeeper 3.5.3's encoding.
-    Emulate353,
 }
 
 /// The cleaner of empty containers and expired TTL nodes.

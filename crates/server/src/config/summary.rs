@@ -112,8 +112,7 @@ fn tree_settings(tree: &TreeRules) -> Vec<(&'static str, Value)> {
     vec![
         ("skipACL", json!(if *skip_acl { "yes" } else { "no" })),
         ("enforceQuota", json!(enforce_quota)),
-        ("extendedTypesEnabled", json!(*ttl_nodes != TtlNodes::Disabled)),
-        ("emulate353TTLNodes", json!(*ttl_nodes == TtlNodes::Emulate353)),
+        ("extendedTypesEnabled", json!(ttl_nodes)),
         ("digest.enabled", json!(digest)),
         ("znode.container.checkIntervalMs", millis(*check_interval)),
         ("znode.container.maxPerMinute", json!(max_per_minute)),

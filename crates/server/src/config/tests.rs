@@ -54,7 +54,7 @@ fn a_file_gets_zookeepers_defaults() {
     assert_eq!(config.requests.max_frame_bytes.get(), 0xfffff);
     assert_eq!(config.requests.extra_bytes.get(), 0xfffff);
     assert_eq!(config.words, [Word::Srvr].into_iter().collect::<Whitelist>());
-    assert_eq!(config.tree.ttl_nodes, TtlNodes::Disabled);
+    assert!(!config.tree.ttl_nodes);
     assert!(config.tree.digest && !config.tree.skip_acl);
     assert_eq!(config.tree.cleaner.check_interval, Duration::from_secs(60));
     assert_eq!(config.auth.digest.unwrap().algorithm, DigestAlgorithm::Sha1);
@@ -128,7 +128,7 @@ fn the_docker_image_file_works_unmodified() {
 fn settings_are_read_into_their_fields() {
     let config = with(
         "dataLogDir=/log\nclientPortAddress=[::1]\nmaxCnxns=9\njute.maxbuffer=0x400000\nskipACL=yes\n\
-         zookeeper.extendedTypesEnabled=True\nemulate353TTLNodes=true\nautopurge.purgeInterval=24\n\
+         zookeeper.extendedTypesEnabled=True\nemulate353TTLNodes=false\nautopurge.purgeInterval=24\n\
          4lw.commands.whitelist= ruok , mntr,\nsnapSizeLimitInKb=-1\nDigestAuthenticationProvider.digestAlg=sha-256\n\
          zookeeper.DigestAuthenticationProvider.superDigest=super:abc=\nconnection_throttle_tokens=10\n\
          connection_throttle_weight_enabled=true\nznode.container.maxNeverUsedIntervalMs=5\nmaxSessionTimeout=-1\n",
@@ -140,7 +140,7 @@ fn settings_are_read_into_their_fields() {
     assert_eq!(config.requests.max_frame_bytes.get(), 4 << 20);
     assert_eq!(config.requests.extra_bytes.get(), 4 << 20);
     assert!(config.tree.skip_acl);
-    assert_eq!(config.tree.ttl_nodes, TtlNodes::Emulate353);
+    assert!(config.tree.ttl_nodes);
     assert_eq!(config.data.purge_interval, Some(Duration::from_secs(86_400)));
     assert_eq!(config.words, [Word::Ruok, Word::Mntr, Word::Srvr].into_iter().collect::<Whitelist>());
     assert_eq!(config.data.snapshot_after_log_bytes, None);
@@ -270,6 +270,7 @@ fn what_would_weaken_safety_is_refused_and_its_harmless_value_is_not() {
         "audit.enable=true",
         "zookeeper.forceSync=no",
         "db.autocreate=false",
+        "emulate353TTLNodes=true",
     ] {
         assert!(complaint_about(line).contains(" is refused: "), "{line}");
     }
@@ -282,6 +283,7 @@ fn what_would_weaken_safety_is_refused_and_its_harmless_value_is_not() {
         "authProvider.1=org.apache.zookeeper.server.auth.DigestAuthenticationProvider",
         "audit.enable=false",
         "forceSync=yes",
+        "emulate353TTLNodes=false",
         "ssl.crl=false",
     ] {
         let loaded = with(line);
@@ -294,7 +296,7 @@ fn what_would_weaken_safety_is_refused_and_its_harmless_value_is_not() {
 fn adjusted_and_replaced_settings_leave_a_note() {
     let loaded = with(
         "snapCount=1\nautopurge.snapRetainCount=1\npreAllocSize=0\npreAllocSize=1\nzookeeper.snapCount=7\n\
-         4lw.commands.whitelist=kill\nemulate353TTLNodes=true\njute.maxbuffer.extrasize=1",
+         4lw.commands.whitelist=kill\njute.maxbuffer.extrasize=1",
     );
     assert_eq!(
         notes(&loaded),
@@ -304,8 +306,7 @@ fn adjusted_and_replaced_settings_leave_a_note() {
             "zoo.cfg:6: preAllocSize=1 counts as 64, the least there is",
             "zoo.cfg:7: snapCount replaces line 3, which sets it too",
             "zoo.cfg:8: 4lw.commands.whitelist: `kill` is not a four-letter word",
-            "zoo.cfg:9: emulate353TTLNodes has no effect without extendedTypesEnabled=true",
-            "zoo.cfg:10: jute.maxbuffer.extrasize=1 counts as 1024, the least there is",
+            "zoo.cfg:9: jute.maxbuffer.extrasize=1 counts as 1024, the least there is",
         ]
     );
     assert_eq!(loaded.config.data.snapshot_after_transactions.get(), 7);

@@ -44,6 +44,7 @@ pub struct Log {
     garbage: Option<Garbage>,
     /// Set by the first failure after which nobody knows what is durable.
     fatal: Option<String>,
+    syncs: u64,
     buffer: Vec<u8>,
 }
 
@@ -184,6 +185,7 @@ impl Log {
             hard_state: scan.hard_state,
             garbage: None,
             fatal: None,
+            syncs: 0,
             buffer: Vec::new(),
         };
         log.want_spare();
@@ -238,6 +240,7 @@ impl Log {
                 return Err(self.fail("sync", self.current.seq, e));
             }
             self.current.synced = self.current.end;
+            self.syncs += 1;
         }
         Ok(())
     }
@@ -336,6 +339,11 @@ impl Log {
     /// The term at [`Log::last_index`], 0 in an empty log.
     pub fn last_term(&self) -> u64 {
         self.last_term
+    }
+
+    /// How many fsyncs have made appended records durable since the log was opened.
+    pub fn syncs(&self) -> u64 {
+        self.syncs
     }
 
     /// Segments the log consists of, the current one included, spares not.
@@ -442,6 +450,7 @@ impl Log {
         if let Err(e) = spare.file.sync_data() {
             return Err(self.fail("sync", spare.seq, e));
         }
+        self.syncs += 1;
         let limit = self.options.segment_bytes;
         let next = Current { seq: spare.seq, file: spare.file, limit, end, synced: end, max_index: 0 };
         let full = std::mem::replace(&mut self.current, next);

@@ -156,8 +156,21 @@ impl SnapshotStore {
         }
     }
 
+    /// The index up to which the log may go so that each of the newest `keep` (at least two) snapshots can still
+    /// be started from, should those after it turn out to be damaged. `None` if all of the log must stay: there
+    /// are fewer than two.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn log_may_go_up_to(&self, keep: usize) -> Result<Option<u64>, DiskError> {
+        let paths = files(&*self.disk, &self.dir)?;
+        let readable = paths.iter().filter_map(|path| SnapshotReader::open(&*self.disk, path).ok());
+        let indexes: Vec<u64> = readable.take(keep.max(2)).map(|reader| reader.meta().index).collect();
+        Ok(indexes.last().copied().filter(|_| indexes.len() >= 2))
+    }
+
     /// Removes all but the newest `keep` (at least one) snapshots, and damaged files older than those; returns the
-    /// index of the oldest one kept. The log must be kept from there on.
+    /// index of the oldest one kept. For the log see [`log_may_go_up_to`](Self::log_may_go_up_to).
     ///
     /// # Errors
     /// The directory cannot be read or written.

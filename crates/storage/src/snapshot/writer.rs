@@ -88,7 +88,7 @@ impl SnapshotWriter {
     }
 
     /// Completes the file with the caller's record count and digest, makes it durable, reads all of it again to
-    /// see that it is good, and only then gives it its name. When this returns, the log before its index may go.
+    /// see that it is good, and only then gives it its name.
     ///
     /// # Errors
     /// A full or failing disk, or what was read back is not what was written.

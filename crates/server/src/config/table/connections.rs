@@ -33,7 +33,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "clientPortListenBacklog",
         "-1",
         "connections",
-        "waiting to be accepted; 0 or less leaves it to Ostler (1024)",
+        "waiting to be accepted; 0 or less leaves it to Ostler (4096)",
     ),
     honoured("clientTcpKeepAlive", "false", "true/false", "TCP keep-alive on clients' sockets"),
     honoured(

@@ -15,6 +15,12 @@ const NO_FSYNC: Refusal = Refusal {
     why: "acknowledged writes would be lost when the machine loses power",
     instead: "remove it; use a throw-away dataDir on a memory file system where durability does not matter",
 };
+const OLD_TTL: Refusal = Refusal {
+    why: "Ostler stores what kind a znode is and its TTL explicitly, and shows an ephemeral owner as ZooKeeper \
+          does since 3.5.4; nothing here reads or writes 3.5.3's encoding",
+    instead: "remove it; extendedTypesEnabled alone allows TTL nodes, and data from 3.5.3 is a matter for the \
+              importer of a later release",
+};
 const EMPTY_START: Refusal = Refusal {
     why: "it promises that an empty data directory is not started without the file `initialize`, which is \
           not implemented yet",
@@ -125,13 +131,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "autopurge.snapRetainCount",
         "3",
         "snapshots",
-        "kept when purging, with the log after the oldest; below 3 counts as 3",
+        "kept when purging, with the log after the oldest of them; below 3 counts as 3. Without purging the log is kept after the second newest",
     ),
     honoured(
         "autopurge.purgeInterval",
         "0",
         "hours",
-        "how often old snapshots and log are deleted, first at start; 0 is never",
+        "how often old snapshots are deleted, first at start; 0 is never. Log that no kept snapshot needs goes after every snapshot",
     ),
     honoured(
         "digest.enabled",
@@ -149,11 +155,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "ACLs are checked when a write is applied, which gives the same answers",
     ),
     honoured("extendedTypesEnabled", "false", "true/false", "allow TTL nodes"),
-    honoured(
+    refused(
         "emulate353TTLNodes",
         "false",
         "true/false",
-        "encode TTLs in the ephemeral owner as ZooKeeper 3.5.3 did; needs extendedTypesEnabled",
+        "encode TTLs in the ephemeral owner as ZooKeeper 3.5.3 did",
+        &["false"],
+        OLD_TTL,
     ),
     honoured(
         "znode.container.checkIntervalMs",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ostler_client::{Client, ConnectOptions};
+use ostler_client::{Client, ConnectOptions, Error};
 use ostler_types::{CreateMode, ErrorCode, open_acl};
 use ostler_wire::Request;
 
@@ -56,32 +56,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_space() {
                 Err(error) if error.code() == Some(ErrorCode::ThrottledOp) => break,
                 Err(error) => panic!("after {written} writes: {error}"),
             }
-            let version = client.exists("/kept", true).await.unwrap().unwrap().version;
-            // Refused, not executed, in every form.
-            for _ in 0..20 {
-                let refused = client.create("/never", b"", &acl, CreateMode::Persistent).await;
-                assert_eq!(refused.unwrap_err().code(), Some(ErrorCode::ThrottledOp));
-            }
-            client.ping().await.unwrap();
-            client.sync("/").await.unwrap();
-            // New sessions would use up what is kept for those there are, which return.
-            let options = ConnectOptions::default();
-            assert!(Client::connect(server.address, &options).await.is_err(), "round {round}");
-            server.wait_for_log("disk of dataLogDir is full and only sessions that return are taken");
-            let (back, _) = server.connect(4_000, Some(other.clone())).await;
-            assert!(back.exists("/never", false).await.unwrap().is_none());
-            assert_eq!(back.exists("/kept", false).await.unwrap().unwrap().version, version);
-            back.disconnect().await;
-            server.wait_for_log("is full");
-
-            // Space again: no restart, and the same session goes on.
-            std::fs::remove_file(&ballast).unwrap();
-            while let Err(error) = client.set_data("/kept", b"again", -1).await {
-                assert_eq!(error.code(), Some(ErrorCode::ThrottledOp), "{error}");
-            }
-            assert_eq!(events.recv().await.unwrap().path, "/kept");
-            server.wait_for_log("has space again");
-            assert!(client.exists("/a", false).await.unwrap().is_some());
+            assert!(written < 1_000, "the disk never fills");
         }
         let version = client.exists("/kept", true).await.unwrap().unwrap().version;
         // Refused, not executed, in every form.
@@ -91,12 +66,12 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_space() {
         }
         client.ping().await.unwrap();
         client.sync("/").await.unwrap();
-        let (newcomer, _) = server.connect(4_000, None).await;
-        assert!(newcomer.exists("/never", false).await.unwrap().is_none());
-        assert_eq!(newcomer.exists("/kept", false).await.unwrap().unwrap().version, version);
-        let session = newcomer.session().clone();
-        newcomer.disconnect().await;
-        let (back, _) = server.connect(4_000, Some(session)).await;
+        // New sessions would use up what is kept for those there are, which return.
+        assert!(Client::connect(server.address, &ConnectOptions::default()).await.is_err());
+        server.wait_for_log("disk of dataLogDir is full and only sessions that return are taken");
+        let (back, _) = server.connect(4_000, Some(other)).await;
+        assert!(back.exists("/never", false).await.unwrap().is_none());
+        assert_eq!(back.exists("/kept", false).await.unwrap().unwrap().version, version);
         back.close().await.unwrap();
         server.wait_for_log("is full");
 
@@ -151,7 +126,7 @@ fn a_write_that_was_let_in_waits_for_space_and_holds_up_neither_reads_nor_the_en
         server.signal(rustix::process::Signal::TERM);
         let (status, log) = server.wait();
         assert_eq!(status.code(), Some(0), "{log}");
-        assert!(log.contains("nobody was told it was done"), "{log}");
+        assert!(log.contains("none of them acknowledged, are given up"), "{log}");
         assert!(matches!(waiting.await, Err(Error::OutcomeUnknown(_))));
     });
 }

@@ -195,13 +195,16 @@ impl Shard {
                 return;
             }
             let Some(front) = connection.deferred.front() else { break };
+            if self.unsent > self.settings.unsent_limit {
+                return self.wait_for_shared_output(id);
+            }
             let waits = match &front.what {
                 Waiting::Request(op, _) => kind(*op) == Kind::Read,
                 Waiting::Refused(..) | Waiting::Unknown => true,
             };
             if waits && !connection.in_flight.is_empty() {
                 // Others have waited longer for the room there may be; it can be read from for all that.
-                if connection.paused == Some(Pause::Output) {
+                if matches!(connection.paused, Some(Pause::Output | Pause::SharedOutput)) {
                     self.go_on(id, state, now);
                 }
                 return;

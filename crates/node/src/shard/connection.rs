@@ -44,6 +44,8 @@ impl Phase {
 /// What the answer to a ConnectRequest will need.
 #[derive(Debug)]
 pub(super) struct Connecting {
+    /// When the ConnectRequest was read: latency counts from there.
+    pub(super) received: Millis,
     pub(super) secret: [u8; 16],
     pub(super) last_zxid_seen: Zxid,
     /// The client's own form of the handshake has the flag; the answer mirrors it.

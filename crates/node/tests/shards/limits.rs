@@ -1,6 +1,7 @@
 //! Back-pressure and oversized requests: bounded memory, and no legal client hung up on.
 
 use ostler_node::ConnectionEnd;
+use ostler_tree::EndCause;
 use ostler_types::{AddWatchMode, ErrorCode};
 use ostler_wire::multi::ReadOp;
 use ostler_wire::{OpCode, Request, Response};
@@ -76,15 +77,26 @@ fn operations_nobody_knows_or_that_are_the_servers_own_are_answered() {
 #[test]
 fn undecodable_bodies_are_answered_for_every_operation() {
     let mut world = World::new();
+    let bodies = [&b""[..], &[0xff; 40], &[0x7f; 40], b"\0\0\0\x02\xc3\x28\0\0\0\0"];
+    let bad = (0, Some(ConnectionEnd::BadFrame));
+    let answered = (1, None);
     for &op in OpCode::ALL {
-        for body in [&b""[..], &[0xff; 40], &[0x7f; 40], b"\0\0\0\x02\xc3\x28\0\0\0\0"] {
+        // Replies, and how the connection ended: a close has no body to be wrong, and without what an
+        // authentication packet holds nobody knows who the client is. Nothing else ends anything.
+        let expected = match op {
+            OpCode::CloseSession => [(1, Some(ConnectionEnd::SessionEnded(EndCause::Closed))); 4],
+            // The second is a packet with null for everything.
+            OpCode::Auth => [bad, (1, Some(ConnectionEnd::AuthFailed)), bad, bad],
+            // The second is a null token and the last one of two bytes.
+            OpCode::Sasl => [bad, answered, bad, answered],
+            _ => [answered; 4],
+        };
+        for (body, expected) in bodies.iter().zip(expected) {
             let s = world.connect(0, 10_000);
             world.ask_raw(s.peer, 5, op.code(), body);
             world.settle();
-            let answered = world.frames(s.peer).len();
-            // A close or a broken authentication packet ends the connection; nothing else does.
-            let may_close = matches!(op, OpCode::CloseSession | OpCode::Auth | OpCode::Sasl);
-            assert!(may_close || (answered == 1 && world.closed(s.peer).is_none()), "{op:?} {body:x?}");
+            let seen = (world.frames(s.peer).len(), world.closed(s.peer));
+            assert_eq!(seen, expected, "{op:?} {body:x?}");
         }
     }
     let s = world.connect(0, 10_000);

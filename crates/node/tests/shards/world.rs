@@ -344,6 +344,13 @@ impl World {
         self.now += ms;
     }
 
+    /// Time passes and every loop turns once.
+    pub fn turn_after(&mut self, ms: Millis) {
+        self.now += ms;
+        self.replicator.tick();
+        self.turn();
+    }
+
     fn turn(&mut self) {
         for shard in 0..self.shards.len() {
             if !self.asleep[shard] {

@@ -37,8 +37,8 @@ const OUTPUT_HIGH_WATER: usize = 1 << 20;
 const OUTPUT_LIMIT: usize = 64 << 20;
 /// Requests in flight or waiting their turn may hold this many bytes per shard; past it connections wait.
 const HELD_BYTES: usize = 32 << 20;
-/// How many entries of the queue for room may outlive their connections, beyond one for each that is left.
-const ROOM_QUEUE_SLACK: usize = 1024;
+/// How many entries of a queue may outlive their connections, beyond one for each that is left.
+const QUEUE_SLACK: usize = 1024;
 /// A client may send this many bytes ahead of its session; the rest stays in its socket until it has one.
 const EARLY_BYTES: usize = 64 << 10;
 /// What a write is told when the disk is full: it was not executed and may be tried again.
@@ -57,6 +57,9 @@ pub struct ShardSettings {
     /// Requests in flight in this shard past which connections wait their turn
     /// (`globalOutstandingLimit`, shared out).
     pub outstanding_limit: usize,
+    /// Unsent output of all connections of this shard together, bytes. Past it no requests are served until there is
+    /// less, and the clients that take nothing are closed, those with most output first.
+    pub unsent_limit: usize,
     /// How long a connection may be without a session, milliseconds (`nio.sessionlessCnxnTimeout`).
     pub sessionless_timeout_ms: Millis,
     /// Authentication.
@@ -111,6 +114,10 @@ pub struct Shard {
     /// Connections that wait until the shard holds fewer requests, longest first. Only the first is ever looked
     /// at. Those that have gone on otherwise or have ended stay until their turn.
     room_queue: VecDeque<ConnToken>,
+    /// Connections that wait until there is less unsent output, longest first; otherwise as `room_queue`.
+    output_queue: VecDeque<ConnToken>,
+    /// Unsent output of all connections, bytes.
+    unsent: usize,
     /// Connections without a session and when they run out of time, oldest first.
     sessionless: VecDeque<(Millis, ConnToken)>,
     outstanding: usize,
@@ -148,6 +155,8 @@ impl Shard {
             reported_through: now,
             paused: Vec::new(),
             room_queue: VecDeque::new(),
+            output_queue: VecDeque::new(),
+            unsent: 0,
             sessionless: VecDeque::new(),
             outstanding: 0,
             held_bytes: 0,
@@ -285,12 +294,17 @@ impl Shard {
         } else {
             connection.output.blocked_since.get_or_insert(now);
         }
-        if unsent > OUTPUT_HIGH_WATER {
-            return;
+        if unsent <= OUTPUT_HIGH_WATER {
+            let waits = std::mem::take(&mut connection.waits_for_output);
+            if waits || connection.paused == Some(Pause::Output) {
+                self.make_runnable(id);
+            }
         }
-        let waits = std::mem::take(&mut connection.waits_for_output);
-        if waits || connection.paused == Some(Pause::Output) {
-            self.make_runnable(id);
+        self.count_unsent(id);
+        if self.has_much_unsent() {
+            self.drop_unsent();
+        }
+        if !self.runnable.is_empty() || self.can_go_on() {
             self.resume(now);
         }
     }
@@ -318,6 +332,7 @@ impl Shard {
         let mut connection = self.connections.remove(id.0 as usize);
         let end = connection.end.take().unwrap_or(end);
         self.outstanding -= connection.outstanding();
+        self.unsent -= connection.unsent;
         self.held_bytes -= connection.in_flight.iter().map(|r| r.bytes).sum::<usize>();
         self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
         if connection.is_in_heard && connection.session != SessionId::NONE {
@@ -330,13 +345,15 @@ impl Shard {
         self.watching_changed();
         self.stats.connections.set(self.connections.len() as u64);
         self.stats.outstanding.set(self.outstanding as u64);
-        if self.room_queue.len() > 2 * self.connections.len() + ROOM_QUEUE_SLACK {
-            let connections = &self.connections;
-            self.room_queue.retain(|token| {
-                connections.get(token.id.0 as usize).is_some_and(|c| c.serial == token.serial)
-            });
+        let connections = &self.connections;
+        for queue in [&mut self.room_queue, &mut self.output_queue] {
+            if queue.len() > 2 * connections.len() + QUEUE_SLACK {
+                queue.retain(|token| {
+                    connections.get(token.id.0 as usize).is_some_and(|c| c.serial == token.serial)
+                });
+            }
         }
-        if !self.room_queue.is_empty() && self.has_room() {
+        if self.can_go_on() {
             self.resume(now);
         }
         Some(ClosedConnection {
@@ -428,10 +445,45 @@ impl Shard {
     }
 
     fn flush(&mut self, id: ConnId) {
+        self.count_unsent(id);
         let connection = &mut self.connections[id.0 as usize];
         if !connection.is_in_flush {
             connection.is_in_flush = true;
             self.effects.push(Effect::Flush(id));
+        }
+    }
+
+    /// To be called whenever a connection's output has changed.
+    fn count_unsent(&mut self, id: ConnId) {
+        let connection = &mut self.connections[id.0 as usize];
+        let unsent = connection.output.len();
+        self.unsent = self.unsent - connection.unsent + unsent;
+        connection.unsent = unsent;
+    }
+
+    fn has_much_unsent(&self) -> bool {
+        self.unsent > self.settings.unsent_limit
+    }
+
+    /// Closes those of the clients that take nothing for which most is kept, until an eighth of the limit is free:
+    /// looking for them is not cheap. What no socket has refused yet is not held against anybody.
+    fn drop_unsent(&mut self) {
+        let mut blocked: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.output.blocked_since.is_some())
+            .map(|(key, c)| (c.unsent, ConnId(key as u32)))
+            .collect();
+        blocked.sort_unstable_by(|a, b| b.cmp(a));
+        let target = self.settings.unsent_limit - self.settings.unsent_limit / 8;
+        for (_, id) in blocked {
+            if self.unsent <= target {
+                break;
+            }
+            self.close(id, ConnectionEnd::NotReading);
+            // It may have been about to close for another reason.
+            self.connections[id.0 as usize].output.discard();
+            self.flush(id);
         }
     }
 
@@ -538,6 +590,8 @@ impl Shard {
             Some(Pause::Session)
         } else if connection.output.len() > OUTPUT_HIGH_WATER {
             Some(Pause::Output)
+        } else if self.has_much_unsent() {
+            Some(Pause::SharedOutput)
         } else if connection.outstanding() > 0 && !self.has_room() {
             Some(Pause::Room)
         } else {
@@ -555,6 +609,23 @@ impl Shard {
             connection.is_in_room_queue = true;
             self.room_queue.push_back(ConnToken { id, serial: connection.serial });
         }
+        if why == Pause::SharedOutput {
+            self.wait_for_shared_output(id);
+        }
+    }
+
+    fn wait_for_shared_output(&mut self, id: ConnId) {
+        let connection = &mut self.connections[id.0 as usize];
+        if !connection.is_in_output_queue {
+            connection.is_in_output_queue = true;
+            self.output_queue.push_back(ConnToken { id, serial: connection.serial });
+        }
+    }
+
+    /// Whether somebody in a queue may have their turn.
+    fn can_go_on(&self) -> bool {
+        !self.has_much_unsent()
+            && (!self.output_queue.is_empty() || (!self.room_queue.is_empty() && self.has_room()))
     }
 
     fn unpause(&mut self, id: ConnId) {
@@ -581,6 +652,15 @@ impl Shard {
         loop {
             while let Some(id) = self.runnable.pop() {
                 self.run_deferred(id, state, now);
+            }
+            if !self.has_much_unsent()
+                && let Some(token) = self.output_queue.pop_front()
+            {
+                if self.is_current(token) {
+                    self.connections[token.id.0 as usize].is_in_output_queue = false;
+                    self.make_runnable(token.id);
+                }
+                continue;
             }
             let Some(&token) = self.room_queue.front() else { break };
             let waits = self.is_current(token)

@@ -150,8 +150,16 @@ impl WatchTable {
         if let Some(id) = self.find(path) {
             let watchers = &self.paths[id as usize].watchers;
             notified.extend(watchers.iter().copied().filter(|c| self.connections[c][&id].intersects(table)));
+            let mut is_anyone_done = false;
             for &connection in &notified[start..] {
-                self.clear_modes(connection, id, one_shot);
+                is_anyone_done |= self.take_modes(connection, id, one_shot);
+            }
+            if is_anyone_done {
+                // Once for all of them: a path may have a hundred thousand.
+                let connections = &self.connections;
+                let holds = |c: &ConnId| connections.get(c).is_some_and(|held| held.contains_key(&id));
+                self.paths[id as usize].watchers.retain(|c| holds(c));
+                self.forget_if_unwatched(id);
             }
         }
         if self.recursive > 0 && event != EventType::NodeChildrenChanged {
@@ -224,8 +232,15 @@ impl WatchTable {
     }
 
     fn clear_modes(&mut self, connection: ConnId, id: PathId, modes: Modes) {
-        let Some(held_paths) = self.connections.get_mut(&connection) else { return };
-        let Some(held) = held_paths.get_mut(&id) else { return };
+        if self.take_modes(connection, id, modes) {
+            self.forget_watcher(id, connection);
+        }
+    }
+
+    /// Returns whether the connection holds nothing on the path any more; the path's list still has it then.
+    fn take_modes(&mut self, connection: ConnId, id: PathId, modes: Modes) -> bool {
+        let Some(held_paths) = self.connections.get_mut(&connection) else { return false };
+        let Some(held) = held_paths.get_mut(&id) else { return false };
         let before = *held;
         *held = before.without(modes);
         let after = *held;
@@ -234,16 +249,21 @@ impl WatchTable {
             if held_paths.is_empty() {
                 self.connections.remove(&connection);
             }
-            self.forget_watcher(id, connection);
         }
         self.recount(before, after);
+        after.is_empty()
     }
 
     fn forget_watcher(&mut self, id: PathId, connection: ConnId) {
-        let watched = &mut self.paths[id as usize];
-        if let Some(at) = watched.watchers.iter().position(|&c| c == connection) {
-            watched.watchers.swap_remove(at);
+        let watchers = &mut self.paths[id as usize].watchers;
+        if let Some(at) = watchers.iter().position(|&c| c == connection) {
+            watchers.swap_remove(at);
         }
+        self.forget_if_unwatched(id);
+    }
+
+    fn forget_if_unwatched(&mut self, id: PathId) {
+        let watched = &mut self.paths[id as usize];
         if watched.watchers.is_empty() {
             let path = std::mem::take(&mut watched.path);
             watched.watchers.shrink_to_fit();
@@ -305,6 +325,27 @@ mod tests {
         table.add(A, "/x", Modes::DATA | Modes::CHILD);
         assert_eq!(fired(&mut table, NodeDeleted, "/x"), [1]);
         assert!(table.is_empty());
+    }
+
+    /// Quadratic, this would be minutes: 300,000 one-shot watches of one path, a few of which stay.
+    #[test]
+    fn a_path_with_very_many_watchers_fires_once_for_each_and_keeps_those_that_stay() {
+        let mut table = WatchTable::default();
+        let everybody: Vec<u32> = (0..300_000).collect();
+        for &i in &everybody {
+            table.add(ConnId(i), "/x", Modes::DATA);
+        }
+        let staying: Vec<u32> = everybody.iter().copied().step_by(1_000).collect();
+        for &i in &staying {
+            table.add(ConnId(i), "/x", Modes::PERSISTENT);
+        }
+        assert_eq!(fired(&mut table, NodeDataChanged, "/x"), everybody);
+        assert_eq!(table.data_entries(), staying.len());
+        assert_eq!(fired(&mut table, NodeDataChanged, "/x"), staying);
+        for &i in &staying {
+            table.remove_connection(ConnId(i));
+        }
+        assert!(table.is_empty() && table.index.is_empty());
     }
 
     #[test]

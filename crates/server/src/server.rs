@@ -35,6 +35,8 @@ use crate::worker::{Worker, WorkerHandle, WorkerMessage};
 
 /// A standalone server's number, as in ZooKeeper: the top byte of its session ids.
 const STANDALONE_ID: u8 = 1;
+/// Unsent output a worker keeps for all its clients, bytes.
+const UNSENT_BYTES: usize = 256 << 20;
 /// Most I/O workers: past this the core, not the sockets, is what is busy.
 const MAX_WORKERS: usize = 8;
 
@@ -220,6 +222,7 @@ fn shard_settings(config: &ServerConfig, gate: Arc<Gate>, workers: usize) -> Sha
         limits: Limits { max_field_bytes: max_frame.saturating_add(requests.extra_bytes.get() as usize) },
         session_timeout_ms: timeouts.min_ms()..=timeouts.max_ms(),
         outstanding_limit: (requests.max_outstanding.get() as usize / workers).max(1),
+        unsent_limit: UNSENT_BYTES,
         sessionless_timeout_ms: config.listen.sessionless_timeout.as_millis() as u64,
         auth: auth_settings(&config.auth),
         admission: gate,

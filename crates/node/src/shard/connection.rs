@@ -48,6 +48,8 @@ impl Phase {
 /// What the answer to a ConnectRequest will need.
 #[derive(Debug)]
 pub(super) struct Connecting {
+    /// When the ConnectRequest was read: latency counts from there.
+    pub(super) received: Millis,
     pub(super) secret: [u8; 16],
     pub(super) last_zxid_seen: Zxid,
     /// The client's own form of the handshake has the flag; the answer mirrors it.
@@ -63,6 +65,8 @@ pub(super) enum Pause {
     Room,
     /// It has much unsent output; goes on when its client takes some.
     Output,
+    /// All clients together have much unsent output; goes on in the order of `Shard::output_queue`.
+    SharedOutput,
     /// It has sent much ahead of its session; goes on when it has one.
     Session,
     /// The server is stopping; never goes on.
@@ -190,6 +194,10 @@ pub(super) struct Connection {
     pub(super) paused_at: usize,
     /// It has an entry in `Shard::room_queue`, used or not.
     pub(super) is_in_room_queue: bool,
+    /// It has an entry in `Shard::output_queue`, used or not.
+    pub(super) is_in_output_queue: bool,
+    /// The part of `Shard::unsent` that is its own.
+    pub(super) unsent: usize,
     /// Deferred requests could go on but for the output that is not taken.
     pub(super) waits_for_output: bool,
     pub(super) oversized: u32,
@@ -222,6 +230,8 @@ impl Connection {
             paused: None,
             paused_at: 0,
             is_in_room_queue: false,
+            is_in_output_queue: false,
+            unsent: 0,
             waits_for_output: false,
             oversized: 0,
             end: None,

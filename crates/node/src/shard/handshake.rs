@@ -72,6 +72,7 @@ impl Shard {
         let timeout_ms = u32::try_from(request.timeout_ms).unwrap_or(0).clamp(*bounds.start(), *bounds.end());
         let connecting = |secret| {
             Phase::Connecting(Box::new(Connecting {
+                received: now,
                 secret,
                 last_zxid_seen: request.last_zxid_seen,
                 has_read_only: request.has_read_only(),
@@ -157,10 +158,9 @@ impl Shard {
             read_only: connecting.has_read_only.then_some(false),
         }
         .encode(connection.output.bytes());
-        let received = connection.stats.established;
         self.sessions.insert(session, id);
         // `cons` shows the handshake as an operation, as in ZooKeeper.
-        self.answered(id, OpCode::CreateSession, Xid(0), zxid, received, now);
+        self.answered(id, OpCode::CreateSession, Xid(0), zxid, connecting.received, now);
         let opened =
             if connecting.attach { &self.stats.sessions_attached } else { &self.stats.sessions_created };
         opened.add(1);

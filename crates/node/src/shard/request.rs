@@ -86,7 +86,7 @@ impl Shard {
         };
         let xid = header.xid;
         let Some(op) = OpCode::from_code(header.op) else {
-            return self.refuse(id, xid, Waiting::Unknown, state, now);
+            return self.refuse_received(id, xid, state, now);
         };
         match kind(op) {
             Kind::Ping => {
@@ -97,7 +97,7 @@ impl Shard {
                 self.answered(id, op, Xid::PING, zxid, now, now);
             }
             Kind::Auth => self.authenticate(id, xid, op, body, now),
-            Kind::Refused => self.refuse(id, xid, Waiting::Unknown, state, now),
+            Kind::Refused => self.refuse_received(id, xid, state, now),
             Kind::Write | Kind::Close | Kind::Read => {
                 if self.must_wait(id, op) {
                     self.defer(id, xid, Waiting::Request(op, body.into()), now);
@@ -154,12 +154,25 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, id: ConnId, xid: Xid, what: Waiting, state: &State, now: Millis) {
-        let connection = &self.connections[id.0 as usize];
-        if connection.in_flight.is_empty() && connection.deferred.is_empty() {
-            self.answer_refused(id, xid, &what, now, state, now);
+    /// Refuses an operation that is unknown, or not for clients, in its turn.
+    fn refuse_received(&mut self, id: ConnId, xid: Xid, state: &State, now: Millis) {
+        if self.connections[id.0 as usize].deferred.is_empty() {
+            self.refuse(id, xid, Waiting::Unknown, now, state, now);
         } else {
-            self.defer(id, xid, what, now);
+            self.defer(id, xid, Waiting::Unknown, now);
+        }
+    }
+
+    /// Refuses a request whose turn has come: as soon as the writes in flight before it are answered.
+    fn refuse(&mut self, id: ConnId, xid: Xid, what: Waiting, received: Millis, state: &State, now: Millis) {
+        let connection = &mut self.connections[id.0 as usize];
+        if connection.in_flight.is_empty() {
+            self.answer_refused(id, xid, &what, received, state, now);
+        } else {
+            let deferred = Deferred { xid, received, what };
+            self.outstanding += 1;
+            self.held_bytes += deferred.bytes();
+            connection.deferred.push_front(deferred);
         }
     }
 
@@ -195,13 +208,16 @@ impl Shard {
                 return;
             }
             let Some(front) = connection.deferred.front() else { break };
+            if self.unsent > self.settings.unsent_limit {
+                return self.wait_for_shared_output(id);
+            }
             let waits = match &front.what {
                 Waiting::Request(op, _) => kind(*op) == Kind::Read,
                 Waiting::Refused(..) | Waiting::Unknown => true,
             };
             if waits && !connection.in_flight.is_empty() {
                 // Others have waited longer for the room there may be; it can be read from for all that.
-                if connection.paused == Some(Pause::Output) {
+                if matches!(connection.paused, Some(Pause::Output | Pause::SharedOutput)) {
                     self.go_on(id, state, now);
                 }
                 return;
@@ -274,16 +290,7 @@ impl Shard {
             None
         };
         if let Some(error) = refusal {
-            // The answer keeps its place behind the writes in flight.
-            self.outstanding += 1;
-            let what = Waiting::Refused(op, error);
-            self.connections[id.0 as usize].deferred.push_front(Deferred { xid, received, what });
-            if self.connections[id.0 as usize].in_flight.is_empty() {
-                let deferred = self.connections[id.0 as usize].deferred.pop_front().expect("just put there");
-                self.outstanding -= 1;
-                self.answer_refused(id, xid, &deferred.what, received, state, now);
-            }
-            return;
+            return self.refuse(id, xid, Waiting::Refused(op, error), received, state, now);
         }
         let connection = &mut self.connections[id.0 as usize];
         let (session, generation) = (connection.session, connection.generation);

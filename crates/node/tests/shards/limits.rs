@@ -1,6 +1,7 @@
 //! Back-pressure and oversized requests: bounded memory, and no legal client hung up on.
 
 use ostler_node::ConnectionEnd;
+use ostler_tree::EndCause;
 use ostler_types::{AddWatchMode, ErrorCode};
 use ostler_wire::multi::ReadOp;
 use ostler_wire::{OpCode, Request, Response};
@@ -76,15 +77,26 @@ fn operations_nobody_knows_or_that_are_the_servers_own_are_answered() {
 #[test]
 fn undecodable_bodies_are_answered_for_every_operation() {
     let mut world = World::new();
+    let bodies = [&b""[..], &[0xff; 40], &[0x7f; 40], b"\0\0\0\x02\xc3\x28\0\0\0\0"];
+    let bad = (0, Some(ConnectionEnd::BadFrame));
+    let answered = (1, None);
     for &op in OpCode::ALL {
-        for body in [&b""[..], &[0xff; 40], &[0x7f; 40], b"\0\0\0\x02\xc3\x28\0\0\0\0"] {
+        // Replies, and how the connection ended: a close has no body to be wrong, and without what an
+        // authentication packet holds nobody knows who the client is. Nothing else ends anything.
+        let expected = match op {
+            OpCode::CloseSession => [(1, Some(ConnectionEnd::SessionEnded(EndCause::Closed))); 4],
+            // The second is a packet with null for everything.
+            OpCode::Auth => [bad, (1, Some(ConnectionEnd::AuthFailed)), bad, bad],
+            // The second is a null token and the last one of two bytes.
+            OpCode::Sasl => [bad, answered, bad, answered],
+            _ => [answered; 4],
+        };
+        for (body, expected) in bodies.iter().zip(expected) {
             let s = world.connect(0, 10_000);
             world.ask_raw(s.peer, 5, op.code(), body);
             world.settle();
-            let answered = world.frames(s.peer).len();
-            // A close or a broken authentication packet ends the connection; nothing else does.
-            let may_close = matches!(op, OpCode::CloseSession | OpCode::Auth | OpCode::Sasl);
-            assert!(may_close || (answered == 1 && world.closed(s.peer).is_none()), "{op:?} {body:x?}");
+            let seen = (world.frames(s.peer).len(), world.closed(s.peer));
+            assert_eq!(seen, expected, "{op:?} {body:x?}");
         }
     }
     let s = world.connect(0, 10_000);
@@ -315,6 +327,59 @@ fn a_client_that_takes_nothing_expires_although_it_is_not_read_from() {
         world.advance(500);
     }
     assert!(!world.has_session(&s) && world.has_session(&other));
+}
+
+#[test]
+fn clients_that_take_nothing_are_closed_before_all_their_output_fills_the_memory() {
+    let limit = 4 << 20;
+    let options =
+        Options { shards: 1, outstanding_limit: 100_000, unsent_limit: limit, ..Options::default() };
+    let mut world = World::with(&options);
+    let good = world.connect(0, 10_000);
+    world.must(good.peer, &create_with("/a", &[b'x'; 300_000], 0));
+    let bad: Vec<_> = (0..50).map(|_| world.connect(0, 40_000)).collect();
+    for (i, s) in bad.iter().enumerate() {
+        world.takes(s.peer, 0);
+        // The first wants little and is not to blame.
+        world.ask(s.peer, 1, &get(if i == 0 { "/" } else { "/a" }, false));
+        world.ask(s.peer, 2, &get(if i == 0 { "/" } else { "/a" }, false));
+        world.settle();
+        let unsent: usize = bad.iter().map(|s| world.unsent(s.peer)).sum();
+        assert!(unsent <= limit, "{unsent} bytes are kept after client {i}");
+        world.must(good.peer, &get("/a", false));
+    }
+    assert_eq!(world.closed(bad[0].peer), None);
+    let closed = bad.iter().filter(|s| world.closed(s.peer) == Some(ConnectionEnd::NotReading)).count();
+    assert!((40..49).contains(&closed), "{closed} are closed");
+}
+
+#[test]
+fn many_large_answers_at_once_are_made_one_after_the_other_and_nobody_is_closed_for_them() {
+    for waiting in [false, true] {
+        let options =
+            Options { shards: 1, outstanding_limit: 100_000, unsent_limit: 1 << 20, ..Options::default() };
+        let mut world = World::with(&options);
+        let sessions: Vec<_> = (0..40).map(|_| world.connect(0, 10_000)).collect();
+        world.must(sessions[0].peer, &create_with("/a", &[b'x'; 200_000], 0));
+        world.must(sessions[0].peer, &create("/b", 0));
+        world.hold_disk = true;
+        for s in &sessions {
+            if waiting {
+                world.ask(s.peer, 0, &set("/b", b"x"));
+            }
+            for xid in 1..6 {
+                world.ask(s.peer, xid, &get("/a", false));
+            }
+        }
+        world.settle();
+        world.hold_disk = false;
+        world.settle();
+        for s in &sessions {
+            let xids: Vec<i32> = world.frames(s.peer).iter().map(|f| f.xid).collect();
+            assert_eq!(xids, (i32::from(!waiting)..6).collect::<Vec<_>>());
+            assert_eq!((world.closed(s.peer), world.unread(s.peer)), (None, 0));
+        }
+    }
 }
 
 #[test]

@@ -341,6 +341,24 @@ fn identities_are_bounded_because_every_write_carries_them() {
 }
 
 #[test]
+fn the_latency_of_a_handshake_counts_from_its_request() {
+    let mut world = World::new();
+    let peer = world.open(0);
+    world.advance(3_000);
+    world.hold_disk = true;
+    world.ask_session(peer, 10_000, None);
+    world.advance(200);
+    world.hold_disk = false;
+    world.settle();
+    assert!(world.handshake_answer(peer).is_some());
+    let facts = &world.shards[0].connection_facts(world.now)[0];
+    assert_eq!(facts.age_ms, 3_200);
+    // Read at the first turn after it was sent.
+    assert!((150..=200).contains(&facts.last_latency_ms), "{}", facts.last_latency_ms);
+    assert_eq!(world.stats[0].latency_max_ms.get(), u64::from(facts.last_latency_ms));
+}
+
+#[test]
 fn sasl_is_answered_as_not_configured_and_changes_nothing() {
     let mut world = World::new();
     let s = world.connect(0, 10_000);

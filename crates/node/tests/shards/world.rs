@@ -27,11 +27,12 @@ pub struct Options {
     pub shards: usize,
     pub max_frame: usize,
     pub outstanding_limit: usize,
+    pub unsent_limit: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shards: 2, max_frame: 1 << 20, outstanding_limit: 1000 }
+        Options { shards: 2, max_frame: 1 << 20, outstanding_limit: 1000, unsent_limit: 256 << 20 }
     }
 }
 
@@ -136,6 +137,7 @@ impl World {
                 limits: Limits { max_field_bytes: options.max_frame + 1024 },
                 session_timeout_ms: 1_000..=40_000,
                 outstanding_limit: options.outstanding_limit,
+                unsent_limit: options.unsent_limit,
                 sessionless_timeout_ms: 10_000,
                 auth: AuthSettings::default(),
                 admission: room.clone(),
@@ -340,6 +342,13 @@ impl World {
     /// Time passes and nothing of the server runs.
     pub fn stall(&mut self, ms: Millis) {
         self.now += ms;
+    }
+
+    /// Time passes and every loop turns once.
+    pub fn turn_after(&mut self, ms: Millis) {
+        self.now += ms;
+        self.replicator.tick();
+        self.turn();
     }
 
     fn turn(&mut self) {

@@ -50,7 +50,9 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
         eprintln!("ostler: {error}");
         return Exit::Failure;
     }
-    match ostler_server::run(loaded) {
+    let ended = ostler_server::run(loaded);
+    logging::finish();
+    match ended {
         Ok(()) => Exit::Success,
         Err(error) => {
             eprintln!("ostler: {error}");

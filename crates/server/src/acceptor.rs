@@ -129,7 +129,7 @@ impl Acceptor {
                 && error.kind() != ErrorKind::Interrupted
             {
                 tracing::error!(%error, "cannot wait for connections, stopping");
-                std::process::exit(crate::EXIT_FAILURE);
+                crate::exit(crate::EXIT_FAILURE);
             }
             retry = None;
             loop {

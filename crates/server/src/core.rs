@@ -39,6 +39,20 @@ pub(crate) enum CoreEvent {
     Stop,
 }
 
+/// What the core is made of.
+pub(crate) struct CoreParts {
+    pub(crate) events: Receiver<CoreEvent>,
+    pub(crate) replicator: Replicator,
+    pub(crate) replica: Replica,
+    pub(crate) log: LogWriterHandle,
+    pub(crate) snapshots: Sender<SnapshotRequest>,
+    pub(crate) state: SharedState,
+    /// One per shard, by its id.
+    pub(crate) workers: Vec<WorkerHandle>,
+    /// Told once, when sessions can be served.
+    pub(crate) serving: SyncSender<()>,
+}
+
 /// See the module's documentation.
 pub(crate) struct Core {
     events: Receiver<CoreEvent>,
@@ -58,17 +72,8 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    #[expect(clippy::too_many_arguments, reason = "assembled once, in one place")]
-    pub(crate) fn new(
-        events: Receiver<CoreEvent>,
-        replicator: Replicator,
-        replica: Replica,
-        log: LogWriterHandle,
-        snapshots: Sender<SnapshotRequest>,
-        state: SharedState,
-        workers: Vec<WorkerHandle>,
-        serving: SyncSender<()>,
-    ) -> Core {
+    pub(crate) fn new(parts: CoreParts) -> Core {
+        let CoreParts { events, replicator, replica, log, snapshots, state, workers, serving } = parts;
         Core {
             events,
             replicator,

@@ -36,5 +36,11 @@ pub const EXIT_DATA: i32 = 3;
 /// Ends the process: going on would break a promise.
 fn die(code: i32, why: std::fmt::Arguments<'_>) -> ! {
     tracing::error!("{why}");
+    exit(code)
+}
+
+/// Ends the process when its log is written.
+fn exit(code: i32) -> ! {
+    logging::finish();
     std::process::exit(code)
 }

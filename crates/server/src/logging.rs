@@ -1,10 +1,15 @@
 //! The log: one line per event on standard error, as text for people or JSON for machines.
+//!
+//! A thread of its own writes it, so that whoever reads it slowly, or not at all, does not hold up the server.
+//! Lines that it cannot keep up with are dropped, and a line says how many.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
+use std::sync::{Mutex, OnceLock};
 
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -71,15 +76,64 @@ impl fmt::Display for LogLevels {
     }
 }
 
-/// Starts the log of this process, once.
+/// Lines that wait to be written; further ones are dropped. A few megabytes.
+const WAITING_LINES: usize = 16_384;
+
+/// Counts the lines dropped by this process.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+/// Dropped at the end, it waits until what is waiting is written.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Starts the log of this process, once. Whoever ends the process calls [`finish`] before.
+///
+/// # Errors
+/// The process has a log already.
 pub fn start(format: LogFormat, levels: &LogLevels) -> Result<(), AlreadyLogging> {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("ostler-logging")
+        .finish(Output { to: io::stderr(), told: 0 });
+    let counter = writer.error_counter();
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => {
-            Box::new(lines::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr))
-        }
-        LogFormat::Json => Box::new(lines::layer().json().flatten_event(true).with_writer(io::stderr)),
+        LogFormat::Text => Box::new(lines::layer().with_ansi(io::stderr().is_terminal()).with_writer(writer)),
+        LogFormat::Json => Box::new(lines::layer().json().flatten_event(true).with_writer(writer)),
     };
-    Ok(tracing_subscriber::registry().with(layer.with_filter(levels.targets.clone())).try_init()?)
+    tracing_subscriber::registry().with(layer.with_filter(levels.targets.clone())).try_init()?;
+    DROPPED.get_or_init(|| counter);
+    *WRITER.lock().expect("nothing panics with it") = Some(guard);
+    Ok(())
+}
+
+/// Writes what is waiting, for a second at most, and ends the log.
+pub fn finish() {
+    drop(WRITER.lock().expect("nothing panics with it").take());
+}
+
+/// Standard error, and a line about lines that are missing in it.
+struct Output<W> {
+    to: W,
+    /// Dropped lines that have been told of.
+    told: usize,
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
+        if dropped > self.told {
+            // Waits its turn like any other, or is dropped like any other and counted next time.
+            tracing::warn!(
+                lines = dropped - self.told,
+                "log lines were dropped: nobody takes them as fast as they come"
+            );
+            self.told = dropped;
+        }
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 #[cfg(test)]

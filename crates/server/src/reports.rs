@@ -237,16 +237,16 @@ impl Reporter {
                 session: facts.session,
             })
             .collect();
-        let state = self.state.read();
+        // One session per hold of the lock: with millions of ephemerals writers must get in between.
+        let owners: Vec<SessionId> = self.state.read().ephemeral_owners().collect();
+        let of_owner = |session| (session, self.state.read().ephemerals_of(session));
+        let ephemerals = owners.into_iter().map(of_owner).filter(|(_, paths)| !paths.is_empty()).collect();
         DumpReport {
             sessions: deadlines
                 .into_iter()
                 .map(|(from_now, session)| SessionDeadline { expires_unix_ms: wall_ms + from_now, session })
                 .collect(),
-            ephemerals: state
-                .ephemeral_owners()
-                .map(|session| (session, state.ephemerals_of(session)))
-                .collect(),
+            ephemerals,
             connections,
         }
     }

@@ -55,7 +55,7 @@ fn on_signal(signal: i32, phase: &AtomicU8, first: &Sender<i32>) {
     match phase.load(Ordering::Relaxed) {
         STARTING => {
             tracing::warn!(signal, "stopping before it served; the data is as it was");
-            std::process::exit(crate::EXIT_FAILURE);
+            crate::exit(crate::EXIT_FAILURE);
         }
         SERVING => {
             phase.store(STOPPING, Ordering::Relaxed);
@@ -64,7 +64,7 @@ fn on_signal(signal: i32, phase: &AtomicU8, first: &Sender<i32>) {
         }
         STOPPING => {
             tracing::warn!(signal, "second signal: stopping at once; acknowledged writes are safe");
-            std::process::exit(crate::EXIT_FAILURE);
+            crate::exit(crate::EXIT_FAILURE);
         }
         _ => {}
     }

@@ -11,7 +11,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use ostler_node::{
@@ -19,6 +19,7 @@ use ostler_node::{
     ShardSettings, ShardStats, SharedState,
 };
 use ostler_replication::Replicator;
+use ostler_storage::SpareMaker;
 use ostler_tree::Settings;
 use ostler_wire::Limits;
 
@@ -26,11 +27,11 @@ use crate::acceptor::{Acceptor, AcceptorHandle, ListenError, Listener};
 use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, ServerConfig};
-use crate::core::{Core, CoreEvent};
+use crate::core::{Core, CoreEvent, CoreParts};
 use crate::log_writer::{LogStats, LogWriter};
 use crate::recovery::{self, RecoveryError};
-use crate::reports::Reporter;
-use crate::snapshots::SnapshotWriter;
+use crate::reports::{Question, Reporter};
+use crate::snapshots::{SnapshotRequest, SnapshotWriter};
 use crate::worker::{Worker, WorkerHandle, WorkerMessage};
 
 /// A standalone server's number, as in ZooKeeper: the top byte of its session ids.
@@ -58,14 +59,29 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     acceptor: AcceptorHandle,
-    acceptor_thread: JoinHandle<()>,
+    acceptor_thread: Option<JoinHandle<()>>,
     workers: Vec<WorkerHandle>,
     worker_threads: Vec<JoinHandle<()>>,
-    core: std::sync::mpsc::Sender<CoreEvent>,
-    core_thread: JoinHandle<()>,
+    core: Sender<CoreEvent>,
+    /// The core and those that end after it.
     rest: Vec<JoinHandle<()>>,
     /// Held as long as the server runs.
     _data: ostler_storage::DataDir,
+}
+
+/// Everything that gets a thread, assembled and not yet running.
+struct Parts {
+    log_writer: LogWriter,
+    snapshot_writer: SnapshotWriter,
+    snapshot_requests: Receiver<SnapshotRequest>,
+    spares: SpareMaker,
+    core: Core,
+    /// Hears once from the core, when sessions can be served.
+    serving: Receiver<()>,
+    reporter: Reporter,
+    questions: Receiver<Question>,
+    workers: Vec<Worker>,
+    acceptor: Acceptor,
 }
 
 impl Server {
@@ -123,32 +139,17 @@ impl Server {
             .map_err(|error| RecoveryError::Inconsistent(error.to_string()))?;
         let replica = Replica::new(replica_settings(&config), state.clone(), inboxes, now);
         let (serving_sender, serving) = sync_channel(1);
-        let core = Core::new(
-            core_events,
+        let worker_handles: Vec<WorkerHandle> = handles.iter().map(|(handle, _)| handle.clone()).collect();
+        let core = Core::new(CoreParts {
+            events: core_events,
             replicator,
             replica,
-            log_handle,
-            snapshot_sender,
-            state.clone(),
-            handles.iter().map(|(handle, _)| handle.clone()).collect(),
-            serving_sender,
-        );
-
-        let mut rest = vec![
-            spawn("log", move || log_writer.run())?,
-            spawn("snapshot", move || snapshot_writer.run(snapshot_requests))?,
-            spawn("segments", move || {
-                spares.run(|news| match news {
-                    Some(error) => tracing::warn!(%error, "cannot prepare the next log segment, trying on"),
-                    None => tracing::info!("the next log segment can be prepared again"),
-                });
-            })?,
-        ];
-        let core_thread = spawn("core", move || core.run())?;
-        // The core ends the process if it cannot get there.
-        if serving.recv().is_err() {
-            return Err(RecoveryError::Inconsistent("the log ended before it could be served".into()).into());
-        }
+            log: log_handle,
+            snapshots: snapshot_sender,
+            state: state.clone(),
+            workers: worker_handles.clone(),
+            serving: serving_sender,
+        });
         let reporter = Reporter {
             config,
             client_port: address.port(),
@@ -156,27 +157,65 @@ impl Server {
             workers: handles.clone(),
             core: core_sender.clone(),
             log: log_stats,
-            started: clock::now(),
+            started: now,
             trace_mask: 306,
         };
-        rest.push(spawn("report", move || reporter.run(questions))?);
-        let mut worker_threads = Vec::new();
-        for (index, worker) in workers.into_iter().enumerate() {
-            worker_threads.push(spawn(&format!("io-{index}"), move || worker.run())?);
-        }
-        let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles.clone())?;
-        let acceptor_thread = spawn("accept", move || acceptor.run())?;
-        Ok(Server {
+        let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles)?;
+        let mut server = Server {
             address,
             acceptor: acceptor_handle,
-            acceptor_thread,
-            workers: handles.into_iter().map(|(handle, _)| handle).collect(),
-            worker_threads,
+            acceptor_thread: None,
+            workers: worker_handles,
+            worker_threads: Vec::new(),
             core: core_sender,
-            core_thread,
-            rest,
+            rest: Vec::new(),
             _data: recovered.data_dir,
-        })
+        };
+        let launched = server.launch(Parts {
+            log_writer,
+            snapshot_writer,
+            snapshot_requests,
+            spares,
+            core,
+            serving,
+            reporter,
+            questions,
+            workers,
+            acceptor,
+        });
+        match launched {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                server.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives each part its thread. After an error [`stop`](Self::stop) ends those that have theirs.
+    fn launch(&mut self, parts: Parts) -> Result<(), StartError> {
+        let Parts { log_writer, snapshot_writer, snapshot_requests, spares, core, serving, .. } = parts;
+        let Parts { mut reporter, questions, workers, acceptor, .. } = parts;
+        self.rest.push(spawn("log", move || log_writer.run())?);
+        self.rest.push(spawn("snapshot", move || snapshot_writer.run(snapshot_requests))?);
+        self.rest.push(spawn("segments", move || {
+            spares.run(|news| match news {
+                Some(error) => tracing::warn!(%error, "cannot prepare the next log segment, trying on"),
+                None => tracing::info!("the next log segment can be prepared again"),
+            });
+        })?);
+        self.rest.push(spawn("core", move || core.run())?);
+        // The core ends the process if it cannot get there.
+        if serving.recv().is_err() {
+            return Err(RecoveryError::Inconsistent("the log ended before it could be served".into()).into());
+        }
+        reporter.started = clock::now();
+        self.rest.push(spawn("report", move || reporter.run(questions))?);
+        for (index, worker) in workers.into_iter().enumerate() {
+            self.worker_threads.push(spawn(&format!("io-{index}"), move || worker.run())?);
+        }
+        self.acceptor_thread = Some(spawn("accept", move || acceptor.run())?);
+        Ok(())
     }
 
     /// Where clients connect.
@@ -188,14 +227,13 @@ impl Server {
     /// and go on when the server is started again.
     pub fn stop(self) {
         self.acceptor.stop();
-        join(self.acceptor_thread);
+        self.acceptor_thread.into_iter().for_each(join);
         for worker in &self.workers {
             worker.send(WorkerMessage::Stop);
         }
         self.worker_threads.into_iter().for_each(join);
         // The core ends when it finds the log idle, and with it everybody who waits for it.
         let _ = self.core.send(CoreEvent::Stop);
-        join(self.core_thread);
         drop(self.core);
         self.rest.into_iter().for_each(join);
     }

@@ -152,7 +152,7 @@ impl Worker {
             {
                 // Nothing a caller could do: the poll descriptor itself is broken.
                 tracing::error!(%error, shard = self.shard_id.0, "cannot wait for sockets, stopping");
-                std::process::exit(crate::EXIT_FAILURE);
+                crate::exit(crate::EXIT_FAILURE);
             }
             let now = clock::now();
             let mut taken = 0;

@@ -37,6 +37,10 @@ const OUTPUT_HIGH_WATER: usize = 1 << 20;
 const OUTPUT_LIMIT: usize = 64 << 20;
 /// Requests in flight or waiting their turn may hold this many bytes per shard; past it connections wait.
 const HELD_BYTES: usize = 32 << 20;
+/// Past this, requests larger than [`LARGE_REQUEST`] wait whoever sends them; smaller ones cannot add up to much.
+const HELD_BYTES_LARGE: usize = 128 << 20;
+/// A request larger than this is not let in while [`HELD_BYTES_LARGE`] are held, bytes.
+const LARGE_REQUEST: usize = 4 << 10;
 /// How many entries of a queue may outlive their connections, beyond one for each that is left.
 const QUEUE_SLACK: usize = 1024;
 /// A client may send this many bytes ahead of its session; the rest stays in its socket until it has one.
@@ -566,6 +570,11 @@ impl Shard {
             Phase::Established => match frame::scan(rest, self.settings.max_frame) {
                 frame::Scan::NeedMore(_) => None,
                 frame::Scan::Frame(range) => {
+                    // Also from a connection that has nothing else under way: there may be thousands of them.
+                    if range.len() > LARGE_REQUEST && self.held_bytes >= HELD_BYTES_LARGE {
+                        self.pause(id, Pause::Room);
+                        return None;
+                    }
                     let end = range.end;
                     self.handle_request(id, &rest[range], state, now);
                     Some(end)

@@ -118,7 +118,9 @@ impl ServeOptions {
 }
 
 fn listen_address(text: &str) -> Result<ListenAddress, &'static str> {
-    ListenAddress::parse(text).ok_or("expected HOST:PORT, [IPV6]:PORT or *:PORT, with a port from 0 to 65535")
+    // A port alone means every interface in zoo.cfg; on the command line that has to be said.
+    let address = ListenAddress::parse(text).filter(|_| text.contains(':'));
+    address.ok_or("expected HOST:PORT, [IPV6]:PORT or *:PORT, with a port from 0 to 65535")
 }
 
 #[cfg(test)]

@@ -24,12 +24,24 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Why the client port cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {address}: {source}; is another server running there? Choose another port with clientPort or --listen"
-)]
+#[error("cannot listen on {address}: {source}; {}", remedy(source))]
 pub struct ListenError {
     address: String,
     source: std::io::Error,
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another server is running there: stop it, or choose another port with clientPort or --listen"
+        }
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need privileges: choose another with clientPort or --listen"
+        }
+        _ => {
+            "clientPortAddress or --listen must name an address of this machine, or none for every interface"
+        }
+    }
 }
 
 /// The client port, open but not yet served.

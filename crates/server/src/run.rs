@@ -1,6 +1,7 @@
 //! The server as a process: start message, signals, exit.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
@@ -86,7 +87,12 @@ impl StartMessage {
 
     fn print(self, server: &Server) {
         let address = server.address();
-        let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
+        tracing::info!(%address, "serving");
+        let host = match address.ip() {
+            ip if ip.is_unspecified() => "127.0.0.1".into(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
         let absolute = |path: &std::path::Path| {
             std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
         };
@@ -99,9 +105,10 @@ impl StartMessage {
             text += &format!("  log:     {}\n", absolute(&self.data_log_dir));
         }
         text += &format!(
-            "  connect: any ZooKeeper client, connection string {host}:{port}\n  look:    echo srvr | nc {host} {port}\n  \
+            "  connect: any ZooKeeper client, connection string {host}:{port}\n  look:    echo srvr | nc {bare} {port}\n  \
              stop:    Ctrl-C (sessions and data stay)\n",
-            port = address.port()
+            port = address.port(),
+            bare = host.trim_matches(['[', ']'])
         );
         // Nobody may be reading; the server serves all the same.
         let _ = std::io::stdout().write_all(text.as_bytes());

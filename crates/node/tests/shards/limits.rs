@@ -405,3 +405,29 @@ fn a_watcher_that_never_reads_is_closed_past_the_limit() {
     assert_eq!(world.closed(s.peer), Some(ConnectionEnd::NotReading), "it is gone, not only marked");
     assert!(world.has_session(&s), "the session waits for it to come back");
 }
+
+#[test]
+fn large_requests_of_many_connections_wait_for_room_too() {
+    let mut world = World::new();
+    let first = world.connect(0, 30_000);
+    world.must(first.peer, &create("/a", 0));
+    let peers: Vec<_> = (0..150).map(|_| world.connect(0, 30_000).peer).collect();
+    world.hold_disk = true;
+    let large = vec![b'x'; 1_000_000];
+    for &peer in &peers {
+        world.ask(peer, 1, &set("/a", &large));
+    }
+    world.settle();
+    let facts = world.shards[0].connection_facts(world.now);
+    let taken = facts.iter().filter(|c| c.outstanding > 0).count();
+    assert!((128..=140).contains(&taken), "{taken} of 150 MB were taken in");
+    // Whoever asks for little is served, and heartbeats are.
+    world.must(first.peer, &get("/a", false));
+    assert_eq!(world.call(first.peer, -2, &Request::Ping).len(), 1);
+    world.hold_disk = false;
+    world.settle();
+    for &peer in &peers {
+        let answers: Vec<_> = world.frames(peer).iter().map(|f| (f.xid, f.err)).collect();
+        assert_eq!(answers, [(1, 0)]);
+    }
+}

@@ -111,7 +111,10 @@ impl SpareMaker {
                     on_change(Some(&e));
                 }
                 let state = self.state();
-                let waited = self.shared.changed.wait_timeout_while(state, RETRY, |s| !s.closed);
+                // The log may have made this one itself meanwhile, and want the next.
+                let failed = state.wanted;
+                let waited =
+                    self.shared.changed.wait_timeout_while(state, RETRY, |s| !s.closed && s.wanted == failed);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
             }
         }

@@ -62,6 +62,9 @@ struct Socket {
     takes: usize,
     budget: usize,
     closed: Option<ConnectionEnd>,
+    /// It is looked at in the next turn: something has arrived, or the shard has asked for it. As with a worker,
+    /// a socket that could not be read then is forgotten until one of these happens again.
+    ready: bool,
 }
 
 /// A session as its client knows it.
@@ -205,6 +208,7 @@ impl World {
             takes: usize::MAX,
             budget: usize::MAX,
             closed: None,
+            ready: false,
         });
         Peer(self.sockets.len() - 1)
     }
@@ -240,6 +244,7 @@ impl World {
 
     pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
         self.sockets[peer.0].to_server.extend(bytes);
+        self.sockets[peer.0].ready = true;
     }
 
     pub fn ask(&mut self, peer: Peer, xid: i32, request: &Request<'_>) {
@@ -369,8 +374,9 @@ impl World {
                 continue;
             }
             let count = socket.to_server.len().min(READ_BYTES);
-            if count > 0 && shard.wants_read(socket.id) {
+            if std::mem::take(&mut socket.ready) && count > 0 && shard.wants_read(socket.id) {
                 let bytes: Vec<u8> = socket.to_server.drain(..count).collect();
+                socket.ready = !socket.to_server.is_empty();
                 shard.receive(socket.id, &bytes, now);
                 self.busy = true;
             }
@@ -396,7 +402,16 @@ impl World {
                         }
                     }
                     // Reading goes on with the next turn.
-                    Effect::Resume(_) => self.busy = true,
+                    Effect::Resume(id) => {
+                        let found = self
+                            .sockets
+                            .iter_mut()
+                            .find(|s| s.shard == index && s.id == id && s.closed.is_none());
+                        if let Some(socket) = found {
+                            socket.ready = true;
+                        }
+                        self.busy = true;
+                    }
                     Effect::Text(token, _) => self.shards[index].answer_text(token, b"answer"),
                 }
             }

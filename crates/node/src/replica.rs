@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ostler_tree::{Change, Command, EndCause, EndCondition, Outcome, Settings, State, Verdict};
+use ostler_tree::{
+    Change, Command, EndCause, EndCondition, Outcome, QuotaExceeded, Settings, State, Verdict,
+};
 use ostler_types::{Generation, LogIndex, SessionId, Term, Zxid};
 
 use crate::command::{AuthCache, Batch, BatchBuilder, CommandBuffer, DecodedCommand};
@@ -108,6 +110,8 @@ pub struct SessionEnd {
     pub timeout_ms: Option<u32>,
     /// How long it had not been heard when it ended; unknown for one that ended during recovery.
     pub silent_ms: Option<u64>,
+    /// How much of that was credited because this server itself stood still; unknown likewise.
+    pub stalled_ms: Option<u64>,
     /// How many ephemeral znodes went with it.
     pub ephemerals: usize,
 }
@@ -149,6 +153,7 @@ pub struct Replica {
     changes: Vec<Change>,
     published: Vec<Vec<Published>>,
     ended: Vec<SessionEnd>,
+    over_quota: Vec<QuotaExceeded>,
     since_snapshot: u64,
     bytes_since_snapshot: u64,
     snapshot_threshold: u64,
@@ -176,6 +181,7 @@ impl Replica {
             changes: Vec::new(),
             published,
             ended: Vec::new(),
+            over_quota: Vec::new(),
             since_snapshot: 0,
             bytes_since_snapshot: 0,
             snapshot_threshold: 0,
@@ -426,6 +432,7 @@ impl Replica {
                     _ => None,
                 };
                 let silent_ms = self.expiry.silent_ms(session, now);
+                let stalled_ms = self.expiry.stalled_ms_of(session);
                 let timeout_ms = self.expiry.timeout_ms(session);
                 if let Some(shard) = self.expiry.attached_to(session) {
                     self.published[shard.0 as usize].push(Published::SessionEnded {
@@ -436,7 +443,15 @@ impl Replica {
                     });
                 }
                 self.expiry.remove(session);
-                self.ended.push(SessionEnd { session, cause, zxid, timeout_ms, silent_ms, ephemerals });
+                self.ended.push(SessionEnd {
+                    session,
+                    cause,
+                    zxid,
+                    timeout_ms,
+                    silent_ms,
+                    stalled_ms,
+                    ephemerals,
+                });
             }
             (
                 DecodedCommand::Plain(Command::EndSession {
@@ -470,8 +485,11 @@ impl Replica {
         session: SessionId,
         generation: Generation,
         sequence: ostler_types::Sequence,
-        verdict: Verdict,
+        mut verdict: Verdict,
     ) {
+        if let Verdict::Applied { over_quota, .. } = &mut verdict {
+            self.over_quota.append(over_quota);
+        }
         if let Some(shard) = self.expiry.attached_to(session) {
             self.published[shard.0 as usize].push(Published::Replied {
                 session,
@@ -551,6 +569,11 @@ impl Replica {
     /// Sessions that ended since the last call.
     pub fn take_ended(&mut self) -> Vec<SessionEnd> {
         std::mem::take(&mut self.ended)
+    }
+
+    /// Quotas that writes went over since the last call.
+    pub fn take_over_quota(&mut self) -> Vec<QuotaExceeded> {
+        std::mem::take(&mut self.over_quota)
     }
 
     /// The cleaner's alarm, once when it rises: stamped time runs ahead of elapsed time by this many

@@ -9,12 +9,15 @@ use ostler_replication::{LogEntry, ProposeError, Replicator};
 use ostler_types::{LogIndex, SessionId, Term};
 
 use crate::clock;
+use crate::events::QuotaLog;
 use crate::log_writer::{LogRequest, LogWriterHandle};
 use crate::snapshots::SnapshotRequest;
 use crate::worker::WorkerHandle;
 
 /// The unit of raft's clock (design, "Fast failover").
 const TICK_MS: Millis = 50;
+/// A turn of the loop that takes longer is worth a line; ordinarily there is one per tick.
+const STALL_MS: Millis = 1_000;
 /// While this many rounds wait for the disk, further requests are collected: they become one entry.
 const MAX_ROUNDS_AT_DISK: usize = 2;
 /// Events handled before the log and the shards have their turn.
@@ -69,6 +72,7 @@ pub(crate) struct Core {
     snapshot_running: bool,
     led: bool,
     woken: Vec<ShardId>,
+    quota_log: QuotaLog,
 }
 
 impl Core {
@@ -88,6 +92,7 @@ impl Core {
             snapshot_running: false,
             led: false,
             woken: Vec::new(),
+            quota_log: QuotaLog::default(),
         }
     }
 
@@ -96,8 +101,17 @@ impl Core {
         self.replicator.campaign();
         let mut next_tick = clock::now() + TICK_MS;
         let mut stopping = false;
+        let mut last_turn = clock::now();
         loop {
             let mut now = clock::now();
+            let gap_ms = now.saturating_sub(last_turn);
+            if gap_ms > STALL_MS && self.replica.is_serving() {
+                tracing::warn!(
+                    gap_ms,
+                    "this server stood still: the machine was suspended or is overloaded; sessions get the time back"
+                );
+            }
+            last_turn = now;
             if now >= next_tick {
                 self.replicator.tick();
                 // After a stall the ticks that were missed stay missed: catching up would depose a leader.
@@ -191,6 +205,10 @@ impl Core {
         // While the log is replayed these are old news, which an earlier run has told.
         if self.replica.is_serving() {
             ended.iter().for_each(crate::events::session_ended);
+        }
+        let over_quota = self.replica.take_over_quota();
+        if self.replica.is_serving() {
+            self.quota_log.exceeded(&over_quota, now);
         }
         if let Some(ahead_ms) = self.replica.take_clock_alarm() {
             tracing::error!(

@@ -1,17 +1,57 @@
 //! What happened to sessions and connections, as log lines with the same keys everywhere.
 
-use ostler_node::{ClosedConnection, ConnectionEnd, SessionEnd};
-use ostler_tree::EndCause;
+use std::collections::HashMap;
+
+use ostler_node::{ClosedConnection, ConnectionEnd, Millis, SessionEnd};
+use ostler_tree::{EndCause, QuotaExceeded};
 
 /// One line for every session that ends: why, and what was known about it.
 pub(crate) fn session_ended(end: &SessionEnd) {
-    let SessionEnd { session, cause, zxid, timeout_ms, silent_ms, ephemerals } = end;
+    let SessionEnd { session, cause, zxid, timeout_ms, silent_ms, stalled_ms, ephemerals } = end;
     let cause = match cause {
         EndCause::Closed => "closed by its client",
         EndCause::Expired => "expired: nothing heard for its timeout",
         EndCause::Killed => "ended by an operator",
     };
-    tracing::info!(%session, cause, %zxid, timeout_ms, silent_ms, ephemerals, "session ended");
+    tracing::info!(%session, cause, %zxid, timeout_ms, silent_ms, stalled_ms, ephemerals, "session ended");
+}
+
+/// How often the same quota is spoken of, milliseconds.
+const QUOTA_PAUSE_MS: Millis = 60_000;
+/// Most quotas spoken of in that time.
+const QUOTAS: usize = 1_000;
+
+/// Writes beyond a quota: one line per path and minute, the first write that does it.
+#[derive(Debug, Default)]
+pub(crate) struct QuotaLog {
+    /// When each path was last spoken of.
+    told: HashMap<Box<str>, Millis>,
+}
+
+impl QuotaLog {
+    pub(crate) fn exceeded(&mut self, all: &[QuotaExceeded], now: Millis) {
+        for QuotaExceeded { path, resource, hard, limit, value } in all {
+            if self.is_time_for(path, now) {
+                tracing::warn!(%path, ?resource, hard, limit, value, "a write went over a quota");
+            }
+        }
+    }
+
+    fn is_time_for(&mut self, path: &str, now: Millis) -> bool {
+        if let Some(&told) = self.told.get(path)
+            && now.saturating_sub(told) < QUOTA_PAUSE_MS
+        {
+            return false;
+        }
+        if self.told.len() >= QUOTAS {
+            self.told.retain(|_, &mut told| now.saturating_sub(told) < QUOTA_PAUSE_MS);
+        }
+        if self.told.len() >= QUOTAS {
+            return false;
+        }
+        self.told.insert(path.into(), now);
+        true
+    }
 }
 
 /// One line for a connection that ended for a reason an operator may be asked about; the ordinary ones are
@@ -49,5 +89,20 @@ pub(crate) fn connection_closed(closed: &ClosedConnection) {
             tracing::warn!(%peer, session, why, silent_ms, oversized, "connection closed");
         }
         _ => tracing::debug!(%peer, session, why, silent_ms, oversized, "connection closed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_spoken_of_once_a_minute_and_a_flood_of_them_is_bounded() {
+        let mut log = QuotaLog::default();
+        let times = [0, 1, 59_999, 60_000, 60_001].map(|now| log.is_time_for("/a", now));
+        assert_eq!(times, [true, false, false, true, false]);
+        let told = (0..5_000).filter(|i| log.is_time_for(&format!("/n{i}"), 60_001)).count();
+        assert_eq!(told, QUOTAS - 1);
+        assert!(log.is_time_for("/b", 120_001));
     }
 }

@@ -111,6 +111,11 @@ impl Expiry {
         Some(now.saturating_sub(self.sessions.get(&session)?.last_heard))
     }
 
+    /// Stalls since `session` was last heard.
+    pub(super) fn stalled_ms_of(&self, session: SessionId) -> Option<u64> {
+        Some(self.stalled - self.sessions.get(&session)?.stalled_when_heard)
+    }
+
     pub(super) fn timeout_ms(&self, session: SessionId) -> Option<u32> {
         Some(self.sessions.get(&session)?.timeout_ms)
     }

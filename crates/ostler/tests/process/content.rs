@@ -114,6 +114,28 @@ fn a_damaged_snapshot_is_made_up_for_by_the_one_before_it() {
 }
 
 #[test]
+fn a_write_over_a_soft_quota_is_spoken_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "");
+    block_on(async {
+        let client = server.client().await;
+        let quota = "/zookeeper/quota/q";
+        for (path, data) in [
+            ("/q", ""),
+            (quota, ""),
+            (&format!("{quota}/zookeeper_limits"), "count=1,bytes=-1"),
+            (&format!("{quota}/zookeeper_stats"), "count=1,bytes=0"),
+            ("/q/a", ""),
+            ("/q/b", ""),
+        ] {
+            client.create(path, data.as_bytes(), &open_acl(), CreateMode::Persistent).await.unwrap();
+        }
+    });
+    let log = server.stop();
+    assert_eq!(log.matches("a write went over a quota").count(), 1, "{log}");
+}
+
+#[test]
 fn memory_stays_bounded_under_hostile_input() {
     use std::io::Write;
     let dir = tempfile::tempdir().unwrap();

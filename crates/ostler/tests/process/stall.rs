@@ -51,7 +51,8 @@ fn a_stopped_server_expires_nobody_who_waits_for_it() {
                 assert!(there.is_some(), "session {i} expired in round {round}");
             }
         }
-        server.stop();
+        let log = server.stop();
+        assert!(log.matches("this server stood still").count() >= 2, "{log}");
     });
 }
 

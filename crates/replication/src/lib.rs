@@ -84,7 +84,8 @@ pub struct Output {
     pub append: Vec<LogEntry>,
     /// Hard state to append after the entries.
     pub hard_state: Option<HardState>,
-    /// Whether an fsync must happen before the round counts as durable.
+    /// Whether an fsync must happen before the round counts as durable. A round without it, without entries and
+    /// without hard state has nothing for the disk at all.
     pub must_sync: bool,
     /// Entries that are committed and durable here, to be applied in this order.
     pub committed: Vec<LogEntry>,
@@ -109,6 +110,16 @@ pub struct RecoverError(String);
 /// One node's part in consensus.
 pub struct Replicator {
     node: RawNode<LogView>,
+    /// A hard state in which only the commit index moved. It need not be durable, as a restart finds it out
+    /// again, so it travels with the next entries instead of costing a round of its own.
+    unwritten: Option<HardState>,
+}
+
+impl Output {
+    /// Whether the disk has anything to do for this round.
+    pub fn needs_disk(&self) -> bool {
+        self.must_sync || !self.append.is_empty() || self.hard_state.is_some()
+    }
 }
 
 impl Replicator {
@@ -135,7 +146,7 @@ impl Replicator {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger).map_err(|e| RecoverError(e.to_string()))?;
-        Ok(Replicator { node })
+        Ok(Replicator { node, unwritten: None })
     }
 
     /// Stands for election now instead of waiting for a timeout. The only voter wins at once.
@@ -190,10 +201,9 @@ impl Replicator {
             "a single voter has nobody to talk to"
         );
         let entries = ready.take_entries();
-        let append = entries.iter().map(to_log_entry).collect();
+        let append: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
         // The library reads these entries back through the view from here on.
         self.node.mut_store().append(entries);
-        let hard_state = ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit });
         let committed: Vec<LogEntry> = ready
             .take_committed_entries()
             .iter()
@@ -208,6 +218,11 @@ impl Replicator {
             .collect();
         let number = ready.number();
         let must_sync = ready.must_sync();
+        let changed = ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit });
+        let mut hard_state = changed.or(self.unwritten.take());
+        if append.is_empty() && !must_sync {
+            self.unwritten = hard_state.take();
+        }
         self.node.advance_append_async(ready);
         Some(Output { number, append, hard_state, must_sync, committed })
     }
@@ -297,6 +312,24 @@ mod tests {
         replicator.applied(LogIndex(12));
         replicator.propose(vec![Bytes::from_static(b"z")]).unwrap();
         assert_eq!(settle(&mut replicator).1[0].index, LogIndex(13));
+    }
+
+    #[test]
+    fn the_commit_index_alone_is_no_work_for_the_disk() {
+        let mut replicator = Replicator::single_voter(1, Recovered::default()).unwrap();
+        replicator.campaign();
+        settle(&mut replicator);
+        replicator.propose(vec![Bytes::from_static(b"a")]).unwrap();
+        let write = replicator.poll().unwrap();
+        assert!(write.needs_disk());
+        replicator.persisted(write.number);
+        let commit = replicator.poll().unwrap();
+        assert_eq!((commit.committed.len(), commit.needs_disk()), (1, false));
+        replicator.persisted(commit.number);
+        // It is written with the next entries.
+        replicator.propose(vec![Bytes::from_static(b"b")]).unwrap();
+        let next = replicator.poll().unwrap();
+        assert_eq!(next.hard_state.unwrap().commit, commit.committed[0].index.0);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(crate) struct Core {
     workers: Vec<WorkerHandle>,
     /// Told once, when sessions can be served.
     serving: Option<SyncSender<()>>,
-    at_disk: VecDeque<u64>,
+    rounds: Rounds,
     log_given_up: bool,
     snapshot_running: bool,
     led: bool,
@@ -87,7 +87,7 @@ impl Core {
             state,
             workers,
             serving: Some(serving),
-            at_disk: VecDeque::new(),
+            rounds: Rounds::default(),
             log_given_up: false,
             snapshot_running: false,
             led: false,
@@ -119,7 +119,7 @@ impl Core {
             }
             self.replica.tick(now, clock::wall_ms());
             self.advance(now);
-            if stopping && (self.at_disk.is_empty() || self.log_given_up) {
+            if stopping && (self.rounds.are_durable() || self.log_given_up) {
                 return;
             }
             let deadline = self.replica.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
@@ -143,10 +143,8 @@ impl Core {
         match event {
             CoreEvent::Shard(requests) => self.replica.receive(requests, now),
             CoreEvent::Persisted(number) => {
-                while self.at_disk.front().is_some_and(|&n| n <= number) {
-                    self.at_disk.pop_front();
-                }
-                self.replicator.persisted(number);
+                let durable = self.rounds.persisted(number);
+                self.replicator.persisted(durable);
             }
             CoreEvent::SnapshotDone { log_may_go_up_to } => {
                 self.snapshot_running = false;
@@ -171,7 +169,7 @@ impl Core {
 
     /// Proposes, hands rounds to the disk, applies what is committed.
     fn advance(&mut self, now: Millis) {
-        if self.at_disk.len() < MAX_ROUNDS_AT_DISK
+        if self.rounds.at_disk() < MAX_ROUNDS_AT_DISK
             && self.replicator.is_leader()
             && let Some(proposal) = self.replica.take_proposal(clock::wall_ms())
         {
@@ -188,13 +186,18 @@ impl Core {
             }
         }
         while let Some(output) = self.replicator.poll() {
-            self.at_disk.push_back(output.number);
-            self.log.send(LogRequest::Append {
-                number: output.number,
-                entries: output.append,
-                hard_state: output.hard_state,
-                must_sync: output.must_sync,
-            });
+            let number = output.number;
+            if output.needs_disk() {
+                self.rounds.sent(number);
+                self.log.send(LogRequest::Append {
+                    number,
+                    entries: output.append,
+                    hard_state: output.hard_state,
+                    must_sync: output.must_sync,
+                });
+            } else if self.rounds.skipped(number) {
+                self.replicator.persisted(number);
+            }
             self.apply(&output.committed, now);
         }
         self.replica.publish_stale(&mut self.woken);
@@ -253,5 +256,70 @@ impl Core {
         drop(state);
         // The snapshot thread ends after this one.
         let _ = self.snapshots.send(request);
+    }
+}
+
+/// Rounds that are not yet reported as durable, in order. One that has nothing for the disk is durable with the
+/// one before it: reporting it earlier would report that one too.
+#[derive(Debug, Default)]
+struct Rounds {
+    /// Number, and whether the disk has it.
+    waiting: VecDeque<(u64, bool)>,
+}
+
+impl Rounds {
+    fn are_durable(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many the disk has to do.
+    fn at_disk(&self) -> usize {
+        self.waiting.iter().filter(|(_, at_disk)| *at_disk).count()
+    }
+
+    /// `number` goes to the disk.
+    fn sent(&mut self, number: u64) {
+        self.waiting.push_back((number, true));
+    }
+
+    /// `number` has nothing for the disk. Returns whether it is durable at once.
+    fn skipped(&mut self, number: u64) -> bool {
+        if self.waiting.is_empty() {
+            return true;
+        }
+        self.waiting.push_back((number, false));
+        false
+    }
+
+    /// The disk has done everything up to `number`. Returns the last round that is durable by that.
+    fn persisted(&mut self, number: u64) -> u64 {
+        let mut durable = number;
+        while let Some(&(next, at_disk)) = self.waiting.front()
+            && (next <= number || !at_disk)
+        {
+            durable = durable.max(next);
+            self.waiting.pop_front();
+        }
+        durable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_without_work_for_the_disk_is_durable_with_the_one_before_it() {
+        let mut rounds = Rounds::default();
+        assert!(rounds.skipped(1));
+        rounds.sent(2);
+        assert!(!rounds.skipped(3));
+        rounds.sent(4);
+        assert!(!rounds.skipped(5));
+        assert_eq!(rounds.at_disk(), 2);
+        assert_eq!(rounds.persisted(2), 3);
+        assert_eq!((rounds.at_disk(), rounds.are_durable()), (1, false));
+        assert_eq!(rounds.persisted(4), 5);
+        assert!(rounds.are_durable());
     }
 }

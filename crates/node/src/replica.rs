@@ -392,36 +392,26 @@ impl Replica {
                 ),
                 Outcome::Write(verdict),
             ) => self.reply(session, generation, sequence, verdict),
-            (_, Outcome::SessionCreated { session, generation, timeout_ms, .. }) => {
-                self.expiry.add(session, generation, timeout_ms, now, waiter.map(|w| w.shard));
-                if let Some(Waiter { shard, connection }) = waiter {
-                    self.published[shard.0 as usize].push(Published::SessionReady {
-                        connection,
-                        session,
-                        generation,
-                        timeout_ms,
-                    });
-                }
-            }
-            (_, Outcome::Attached { session, generation, timeout_ms, .. }) => {
+            (
+                _,
+                Outcome::SessionCreated { session, generation, timeout_ms, .. }
+                | Outcome::Attached { session, generation, timeout_ms, .. },
+            ) => {
+                // A new session has no older connection.
                 if let Some(shard) = self.expiry.attached_to(session) {
                     self.published[shard.0 as usize].push(Published::SessionMoved { session, generation });
                 }
                 self.expiry.add(session, generation, timeout_ms, now, waiter.map(|w| w.shard));
-                if let Some(Waiter { shard, connection }) = waiter {
-                    self.published[shard.0 as usize].push(Published::SessionReady {
-                        connection,
-                        session,
-                        generation,
-                        timeout_ms,
-                    });
-                }
+                self.tell(waiter, |connection| Published::SessionReady {
+                    connection,
+                    session,
+                    generation,
+                    timeout_ms,
+                });
             }
             (_, Outcome::AttachRefused { current, .. }) => {
-                if let Some(Waiter { shard, connection }) = waiter {
-                    let exists = current.is_some();
-                    self.published[shard.0 as usize].push(Published::AttachRefused { connection, exists });
-                }
+                let exists = current.is_some();
+                self.tell(waiter, |connection| Published::AttachRefused { connection, exists });
             }
             (command, Outcome::SessionEnded { session, zxid, cause, ephemerals, .. }) => {
                 let closed_by = match command {
@@ -470,10 +460,7 @@ impl Replica {
             }
             // Nobody must be left waiting for a session that will not come.
             (_, Outcome::Ignored(_)) => {
-                if let Some(Waiter { shard, connection }) = waiter {
-                    self.published[shard.0 as usize]
-                        .push(Published::AttachRefused { connection, exists: true });
-                }
+                self.tell(waiter, |connection| Published::AttachRefused { connection, exists: true });
             }
             _ => {}
         }
@@ -497,6 +484,13 @@ impl Replica {
                 sequence,
                 verdict,
             });
+        }
+    }
+
+    /// Tells the connection that asked for a session what became of it, if it is one of this server's.
+    fn tell(&mut self, waiter: Option<Waiter>, what: impl FnOnce(ConnToken) -> Published) {
+        if let Some(Waiter { shard, connection }) = waiter {
+            self.published[shard.0 as usize].push(what(connection));
         }
     }
 

@@ -581,6 +581,11 @@ impl Replica {
         self.expiry.stalled_ms()
     }
 
+    /// A gap in this loop that made clients give up, milliseconds, once: sessions were given time to come back.
+    pub fn take_long_stall(&mut self) -> Option<Millis> {
+        self.expiry.take_long_stall()
+    }
+
     /// Whether enough has been applied since the last snapshot for another.
     pub fn snapshot_due(&self) -> bool {
         self.since_snapshot >= self.snapshot_threshold

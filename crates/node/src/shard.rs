@@ -194,10 +194,7 @@ impl Shard {
     /// Something may be in the inbox.
     pub fn process_inbox(&mut self, now: Millis) {
         if self.inbox.is_waiting() {
-            let state = self.state.clone();
-            let state = state.read();
-            self.drain_inbox(&state, now);
-            self.settle(&state, now);
+            self.resume(now);
         }
     }
 

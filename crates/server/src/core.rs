@@ -16,8 +16,6 @@ use crate::worker::WorkerHandle;
 
 /// The unit of raft's clock (design, "Fast failover").
 const TICK_MS: Millis = 50;
-/// A turn of the loop that takes longer is worth a line; ordinarily there is one per tick.
-const STALL_MS: Millis = 1_000;
 /// While this many rounds wait for the disk, further requests are collected: they become one entry.
 const MAX_ROUNDS_AT_DISK: usize = 2;
 /// Events handled before the log and the shards have their turn.
@@ -101,23 +99,22 @@ impl Core {
         self.replicator.campaign();
         let mut next_tick = clock::now() + TICK_MS;
         let mut stopping = false;
-        let mut last_turn = clock::now();
         loop {
             let mut now = clock::now();
-            let gap_ms = now.saturating_sub(last_turn);
-            if gap_ms > STALL_MS && self.replica.is_serving() {
-                tracing::warn!(
-                    gap_ms,
-                    "this server stood still: the machine was suspended or is overloaded; sessions get the time back"
-                );
-            }
-            last_turn = now;
             if now >= next_tick {
                 self.replicator.tick();
                 // After a stall the ticks that were missed stay missed: catching up would depose a leader.
                 next_tick = now + TICK_MS;
             }
             self.replica.tick(now, clock::wall_ms());
+            if let Some(gap_ms) = self.replica.take_long_stall()
+                && self.replica.is_serving()
+            {
+                tracing::warn!(
+                    gap_ms,
+                    "this server stood still: the machine was suspended or is overloaded; sessions get the time back"
+                );
+            }
             self.advance(now);
             if stopping && (self.rounds.are_durable() || self.log_given_up) {
                 return;

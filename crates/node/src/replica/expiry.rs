@@ -4,8 +4,6 @@
 //! * up to the moment through which *every* shard has processed what its sockets held, and
 //! * while this server was running: gaps in its own loop are credited to every session.
 
-use std::collections::BTreeMap;
-
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ostler_tree::{Command, EndCause, EndCondition};
@@ -45,6 +43,7 @@ pub(super) struct Expiry {
     stalled: Millis,
     /// Sessions not heard since then have a timeout and a third from then.
     grace_from: Option<Millis>,
+    long_stall: Option<Millis>,
 }
 
 impl Expiry {
@@ -56,6 +55,7 @@ impl Expiry {
             last_observed: now,
             stalled: 0,
             grace_from: None,
+            long_stall: None,
         }
     }
 
@@ -129,11 +129,17 @@ impl Expiry {
         }
         if gap > LONG_STALL_MS {
             self.grant_grace(now);
+            self.long_stall = Some(gap);
         }
     }
 
     pub(super) fn stalled_ms(&self) -> u64 {
         self.stalled
+    }
+
+    /// The last stall that was worth a grace, once.
+    pub(super) fn take_long_stall(&mut self) -> Option<Millis> {
+        self.long_stall.take()
     }
 
     /// Every session not heard from after `now` gets a timeout and a third from now on.
@@ -209,9 +215,10 @@ impl Expiry {
     }
 
     pub(super) fn deadlines(&self) -> Vec<(Millis, SessionId)> {
-        let sorted: BTreeMap<_, _> =
-            self.sessions.iter().map(|(&session, l)| ((self.deadline(l), session), ())).collect();
-        sorted.into_keys().collect()
+        let mut deadlines: Vec<_> =
+            self.sessions.iter().map(|(&session, liveness)| (self.deadline(liveness), session)).collect();
+        deadlines.sort_unstable();
+        deadlines
     }
 }
 

@@ -1,44 +1,55 @@
 //! Consensus: proposes batches, says what must be made durable, and hands out what is committed.
 //!
 //! This is the only crate that names the `raft` library. Everything goes through [`Replicator`], which is
-//! sans-io: the caller tells it that time passed, that a batch was proposed or that a write reached the disk,
-//! and performs the [`Output`] it gets back. Today an ensemble has one voter; the message side of the
-//! protocol arrives with the ensemble and is deliberately absent here.
+//! sans-io: the caller tells it that time passed, that a message came, that a batch was proposed or that a write
+//! reached the disk, and performs the [`Output`] it gets back.
 //!
 //! The order of one round is the contract of the library (its "async ready" mode):
 //!
 //! ```
-//! use ostler_replication::{Recovered, Replicator};
+//! use ostler_replication::{Membership, Recovered, Replicator, Settings};
 //! use bytes::Bytes;
 //!
-//! let mut replicator = Replicator::single_voter(7, Recovered::default()).unwrap();
+//! let alone = Membership { voters: vec![7], learners: vec![] };
+//! let mut replicator = Replicator::new(Settings::new(7), Recovered::default(), &alone).unwrap();
 //! replicator.campaign();
 //! let mut committed = Vec::new();
 //! replicator.propose(vec![Bytes::from_static(b"batch")]).unwrap();
 //! while let Some(output) = replicator.poll() {
-//!     committed.extend(output.committed);
-//!     // ... write output.append to disk and fsync it, then:
+//!     // ... send output.messages, write output.append to disk and fsync it, send output.persisted_messages, then:
 //!     replicator.persisted(output.number);
+//!     committed.extend(output.committed);
 //! }
 //! assert_eq!(committed.last().unwrap().data, "batch");
 //! ```
 
+mod entry;
 mod log_view;
+mod message;
 
 use bytes::Bytes;
 use ostler_types::{LogIndex, Term};
-use raft::eraftpb::{ConfState, Entry, EntryType, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::eraftpb::{ConfState, Entry, Message, MessageType};
+use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 
+use entry::from_raft;
 use log_view::LogView;
 
-/// Ticks without a leader before an election, with a tick of 50 ms (design, "Fast failover").
-const ELECTION_TICKS: usize = 8;
-/// Ticks between a leader's heartbeats.
-const HEARTBEAT_TICKS: usize = 2;
-/// Most bytes of log entries per message and per round handed out as committed. One entry is at most 1 MiB
-/// of commands plus one oversized request, so a round stays in the tens of MiB.
+pub use entry::{EntryError, EntryKind, LogEntry, MembershipEntry, Step};
+pub use message::{MessageError, PeerMessage, SnapshotOffer};
+
+/// Most bytes of log entries in one round handed out as committed.
 const MAX_ROUND_BYTES: u64 = 16 << 20;
+/// Most bytes of log entries in one message; a single entry may overshoot it. Small enough that a heartbeat never
+/// waits long behind one.
+const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages with entries on their way to one follower at a time.
+const MAX_INFLIGHT_MESSAGES: usize = 64;
+/// Applied entries kept in memory for followers that are a little behind, bytes of data. Whoever needs older ones
+/// gets a snapshot.
+const KEEP_BYTES: usize = 32 << 20;
+/// The same while a follower is being brought up by a snapshot, so that it does not need another one afterwards.
+const KEEP_BYTES_CATCHING_UP: usize = 512 << 20;
 
 /// What of the log survives a restart beside its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,15 +62,26 @@ pub struct HardState {
     pub commit: u64,
 }
 
-/// One entry of the replicated log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// Term of the leader that proposed it.
-    pub term: Term,
-    /// Its position.
-    pub index: LogIndex,
-    /// The batch of commands; empty for the entry that opens a term.
-    pub data: Bytes,
+/// Who takes part in consensus, by node id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Those whose majority decides.
+    pub voters: Vec<u64>,
+    /// Those that only get the log.
+    pub learners: Vec<u64>,
+}
+
+/// How a node behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The disk's identity; not 0.
+    pub node_id: u64,
+    /// Ticks without a leader before an election; each time drawn between this and twice as many.
+    pub election_ticks: usize,
+    /// Ticks between a leader's heartbeats; fewer than `election_ticks`.
+    pub heartbeat_ticks: usize,
+    /// What the election timeouts are drawn from. The same seed gives the same timeouts.
+    pub seed: u64,
 }
 
 /// What the disk gave back at start.
@@ -80,6 +102,11 @@ pub struct Output {
     /// Number to pass to [`Replicator::persisted`] once `append` is durable. Rounds must be reported in
     /// order; reporting one reports all before it.
     pub number: u64,
+    /// To be sent at once.
+    pub messages: Vec<PeerMessage>,
+    /// A snapshot, fetched and durable already, that the log goes on from: written before the entries, and the
+    /// state replaced by the snapshot's when this round is durable.
+    pub install: Option<(LogIndex, Term)>,
     /// Entries to append, overwriting any entry of the same or a higher index.
     pub append: Vec<LogEntry>,
     /// Hard state to append after the entries.
@@ -87,8 +114,13 @@ pub struct Output {
     /// Whether an fsync must happen before the round counts as durable. A round without it, without entries and
     /// without hard state has nothing for the disk at all.
     pub must_sync: bool,
+    /// To be sent when this round, and every round before it, is durable.
+    pub persisted_messages: Vec<PeerMessage>,
     /// Entries that are committed and durable here, to be applied in this order.
     pub committed: Vec<LogEntry>,
+    /// Rounds of confirmation that are complete: what was passed to [`Replicator::confirm_leadership`], and the
+    /// commit index at that time.
+    pub confirmed: Vec<(u64, LogIndex)>,
 }
 
 /// Why a proposal was not taken. Nothing of it entered the log.
@@ -107,38 +139,79 @@ pub enum ProposeError {
 #[error("the recovered log is inconsistent: {0}")]
 pub struct RecoverError(String);
 
+/// A message that shows that this node has lost a part of its log that it had acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the leader knows this server's log up to entry {acknowledged}, but it ends at {last}: data that was acknowledged \
+     is gone, as after restoring an old copy of the data directory"
+)]
+pub struct LostLog {
+    /// What this node had acknowledged.
+    pub acknowledged: LogIndex,
+    /// Where its log ends.
+    pub last: LogIndex,
+}
+
+/// How far a peer is, as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Its node id.
+    pub node: u64,
+    /// The last entry known to be in its log.
+    pub matched: LogIndex,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Whether it was heard within the last election timeout.
+    pub active: bool,
+    /// Whether it is being brought up by a snapshot.
+    pub in_snapshot: bool,
+}
+
 /// One node's part in consensus.
 pub struct Replicator {
     node: RawNode<LogView>,
+    settings: Settings,
     /// A hard state in which only the commit index moved. It need not be durable, as a restart finds it out
     /// again, so it travels with the next entries instead of costing a round of its own.
     unwritten: Option<HardState>,
+    applied: u64,
+}
+
+impl Settings {
+    /// The default timing (design, "Fast failover": a tick is 50 ms) for `node_id`.
+    pub fn new(node_id: u64) -> Settings {
+        Settings { node_id, election_ticks: 8, heartbeat_ticks: 2, seed: node_id }
+    }
 }
 
 impl Output {
     /// Whether the disk has anything to do for this round.
     pub fn needs_disk(&self) -> bool {
-        self.must_sync || !self.append.is_empty() || self.hard_state.is_some()
+        self.must_sync || !self.append.is_empty() || self.hard_state.is_some() || self.install.is_some()
     }
 }
 
 impl Replicator {
-    /// A node whose ensemble is itself. `node_id` is the disk's identity and must not be 0.
+    /// A node that goes on from `recovered`. `membership` is the one at the recovered snapshot; without any voters
+    /// the node takes no part until a leader brings it a membership.
     ///
     /// # Errors
     /// The recovered entries do not continue the snapshot, or the hard state speaks of entries that are not
     /// there.
-    pub fn single_voter(node_id: u64, recovered: Recovered) -> Result<Self, RecoverError> {
-        let conf_state = ConfState { voters: vec![node_id], ..Default::default() };
+    pub fn new(
+        settings: Settings,
+        recovered: Recovered,
+        membership: &Membership,
+    ) -> Result<Self, RecoverError> {
         let (snapshot_index, _) = recovered.snapshot;
-        let view = LogView::new(recovered, conf_state).map_err(RecoverError)?;
+        let view = LogView::new(recovered, membership).map_err(RecoverError)?;
         let config = Config {
-            id: node_id,
-            election_tick: ELECTION_TICKS,
-            heartbeat_tick: HEARTBEAT_TICKS,
+            id: settings.node_id,
+            election_tick: settings.election_ticks,
+            heartbeat_tick: settings.heartbeat_ticks,
             applied: snapshot_index,
-            max_size_per_msg: MAX_ROUND_BYTES,
-            max_inflight_msgs: 256,
+            max_size_per_msg: MAX_MESSAGE_BYTES,
+            max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
             check_quorum: true,
             pre_vote: true,
             max_committed_size_per_ready: MAX_ROUND_BYTES,
@@ -146,17 +219,49 @@ impl Replicator {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger).map_err(|e| RecoverError(e.to_string()))?;
-        Ok(Replicator { node, unwritten: None })
+        let mut replicator = Replicator { node, settings, unwritten: None, applied: snapshot_index };
+        replicator.draw_timeout();
+        Ok(replicator)
     }
 
     /// Stands for election now instead of waiting for a timeout. The only voter wins at once.
     pub fn campaign(&mut self) {
-        self.node.campaign().expect("a single voter can always campaign");
+        // Refused only while membership entries wait to be applied; the timeout tries again.
+        let _ = self.node.campaign();
+        self.draw_timeout();
     }
 
-    /// One tick (50 ms) has passed.
+    /// The leader's process has ended: an election is held without waiting for its lease to run out.
+    pub fn leader_is_gone(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+        self.draw_timeout();
+    }
+
+    /// One tick has passed.
     pub fn tick(&mut self) {
         self.node.tick();
+        self.draw_timeout();
+    }
+
+    /// Takes a message of another node. One that offers a snapshot only when that is fetched, verified and durable.
+    ///
+    /// # Errors
+    /// This node's log is shorter than what it has acknowledged. It must stop.
+    pub fn receive(&mut self, message: PeerMessage) -> Result<(), LostLog> {
+        let message = message.0;
+        let last = self.node.raft.raft_log.last_index();
+        // The leader tells each follower only of entries that it has acknowledged.
+        if message.get_msg_type() == MessageType::MsgHeartbeat
+            && message.term >= self.node.raft.term
+            && message.commit > last
+        {
+            return Err(LostLog { acknowledged: LogIndex(message.commit), last: LogIndex(last) });
+        }
+        // Answers of nodes that are no members (any more) are refused; that is all there can be.
+        let _ = self.node.step(message);
+        self.draw_timeout();
+        Ok(())
     }
 
     /// Whether this node leads and so may propose.
@@ -164,9 +269,77 @@ impl Replicator {
         self.node.raft.state == StateRole::Leader
     }
 
+    /// Whether [`propose`](Self::propose) takes something now: a leader that is handing over does not.
+    pub fn may_propose(&self) -> bool {
+        self.is_leader() && self.node.raft.lead_transferee.is_none()
+    }
+
+    /// Whether it leads and an entry of its own term is committed: only then can it be confirmed as the leader.
+    pub fn has_committed_in_term(&self) -> bool {
+        self.is_leader() && self.node.raft.commit_to_current_term()
+    }
+
+    /// The leader of the current term, as far as known here.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|&id| id != raft::INVALID_ID)
+    }
+
     /// The current term.
     pub fn term(&self) -> Term {
         Term(self.node.raft.term)
+    }
+
+    /// This node's own id.
+    pub fn node_id(&self) -> u64 {
+        self.settings.node_id
+    }
+
+    /// Highest log index known to be committed.
+    pub fn committed(&self) -> LogIndex {
+        LogIndex(self.node.raft.raft_log.committed)
+    }
+
+    /// Last entry of the log and its term.
+    pub fn last(&self) -> (LogIndex, Term) {
+        let log = &self.node.raft.raft_log;
+        (LogIndex(log.last_index()), Term(log.last_term()))
+    }
+
+    /// Who takes part, as far as applied.
+    pub fn membership(&self) -> Membership {
+        let state = self.node.raft.prs().conf().to_conf_state();
+        let mut membership = Membership { voters: state.voters, learners: state.learners };
+        membership.voters.sort_unstable();
+        membership.learners.sort_unstable();
+        membership
+    }
+
+    /// Whether this node is the only one there is.
+    pub fn is_alone(&self) -> bool {
+        let conf = self.node.raft.prs().conf();
+        conf.learners().is_empty() && conf.to_conf_state().voters == [self.settings.node_id]
+    }
+
+    /// How far every other node is; empty unless this one leads.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        if !self.is_leader() {
+            return Vec::new();
+        }
+        let prs = self.node.raft.prs();
+        let voters = prs.conf().to_conf_state().voters;
+        let mut all: Vec<PeerProgress> = prs
+            .iter()
+            .filter(|&(&node, _)| node != self.settings.node_id)
+            .map(|(&node, progress)| PeerProgress {
+                node,
+                matched: LogIndex(progress.matched),
+                voter: voters.contains(&node),
+                active: progress.recent_active,
+                in_snapshot: progress.state == ProgressState::Snapshot,
+            })
+            .collect();
+        all.sort_unstable_by_key(|progress| progress.node);
+        all
     }
 
     /// Appends one entry per batch to the log, all in one step.
@@ -190,31 +363,102 @@ impl Replicator {
         Ok((self.term(), LogIndex(first)))
     }
 
+    /// Proposes a step of membership. It takes effect when it is applied; while another one is not, it is silently
+    /// replaced by an empty entry, so the caller looks at what applies.
+    ///
+    /// # Errors
+    /// Not the leader, or the log is not taking proposals now.
+    pub fn propose_membership(&mut self, change: &MembershipEntry) -> Result<(), ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader);
+        }
+        self.node.propose_conf_change(Vec::new(), change.to_library()).map_err(|_| ProposeError::Dropped)
+    }
+
+    /// A committed membership entry is being applied. To be called for each of them, in order.
+    ///
+    /// # Errors
+    /// The entry cannot be read.
+    pub fn apply_membership(&mut self, entry: &LogEntry) -> Result<MembershipEntry, EntryError> {
+        let change = MembershipEntry::decode(&entry.data)?;
+        // Refused are steps that would leave no voter; they then change nothing here or anywhere.
+        let _ = self.node.apply_conf_change(&change.to_library());
+        self.draw_timeout();
+        Ok(change)
+    }
+
+    /// Asks a majority whether this node still leads. `number` must never have been used before; the answer comes in
+    /// [`Output::confirmed`], or not at all: ask again with a new number.
+    pub fn confirm_leadership(&mut self, number: u64) {
+        if self.has_committed_in_term() {
+            let mut context = self.settings.node_id.to_be_bytes().to_vec();
+            context.extend_from_slice(&number.to_be_bytes());
+            self.node.read_index(context);
+        }
+    }
+
+    /// Hands leadership to `node`, a voter. It may fail, and is over after an election timeout at the latest.
+    pub fn transfer_leadership(&mut self, node: u64) {
+        self.node.transfer_leader(node);
+    }
+
+    /// A message to `node` was dropped.
+    pub fn unreachable(&mut self, node: u64) {
+        self.node.report_unreachable(node);
+    }
+
+    /// Whether `node` gave up on the snapshot it was offered, or has not been heard of for too long while it was to
+    /// fetch it.
+    pub fn snapshot_failed(&mut self, node: u64) {
+        self.node.report_snapshot(node, SnapshotStatus::Failure);
+    }
+
+    /// A follower needs a snapshot at this index or later, and none that will do has been
+    /// [offered](Self::offer_snapshot).
+    pub fn wanted_snapshot(&self) -> Option<LogIndex> {
+        self.node.store().wanted_snapshot()
+    }
+
+    /// A snapshot that can be sent, replacing the one before.
+    pub fn offer_snapshot(&mut self, offer: SnapshotOffer) {
+        if self.node.store().offered().is_none_or(|index| index < offer.index) {
+            self.node.mut_store().offer(offer);
+        }
+    }
+
+    /// First index of the log that is in memory.
+    pub fn first_in_memory(&self) -> LogIndex {
+        LogIndex(self.node.store().first())
+    }
+
     /// The next round of work, or nothing until something else happens.
     pub fn poll(&mut self) -> Option<Output> {
         if !self.node.has_ready() {
             return None;
         }
         let mut ready = self.node.ready();
-        debug_assert!(
-            ready.messages().is_empty() && ready.persisted_messages().is_empty(),
-            "a single voter has nobody to talk to"
-        );
+        let messages = ready.take_messages().into_iter().map(PeerMessage).collect();
+        let install = (!ready.snapshot().is_empty()).then(|| {
+            let metadata = ready.snapshot().get_metadata().clone();
+            let conf_state: ConfState = metadata.get_conf_state().clone();
+            self.node.mut_store().install(metadata.index, metadata.term, conf_state);
+            self.applied = metadata.index;
+            (LogIndex(metadata.index), Term(metadata.term))
+        });
         let entries = ready.take_entries();
-        let append: Vec<LogEntry> = entries.iter().map(to_log_entry).collect();
+        let append: Vec<LogEntry> = entries.iter().map(from_raft).collect();
         // The library reads these entries back through the view from here on.
         self.node.mut_store().append(entries);
-        let committed: Vec<LogEntry> = ready
-            .take_committed_entries()
-            .iter()
-            .inspect(|entry| {
-                assert_eq!(
-                    entry.get_entry_type(),
-                    EntryType::EntryNormal,
-                    "an ensemble of one writes no membership entries"
-                );
+        let committed = ready.take_committed_entries().iter().map(from_raft).collect();
+        let persisted_messages = ready.take_persisted_messages().into_iter().map(PeerMessage).collect();
+        let confirmed = ready
+            .take_read_states()
+            .into_iter()
+            .filter_map(|state| {
+                let (node, number) = state.request_ctx.split_first_chunk::<8>()?;
+                let number = u64::from_be_bytes(number.try_into().ok()?);
+                (*node == self.settings.node_id.to_be_bytes()).then_some((number, LogIndex(state.index)))
             })
-            .map(to_log_entry)
             .collect();
         let number = ready.number();
         let must_sync = ready.must_sync();
@@ -224,29 +468,62 @@ impl Replicator {
             self.unwritten = hard_state.take();
         }
         self.node.advance_append_async(ready);
-        Some(Output { number, append, hard_state, must_sync, committed })
+        self.draw_timeout();
+        Some(Output {
+            number,
+            messages,
+            install,
+            append,
+            hard_state,
+            must_sync,
+            persisted_messages,
+            committed,
+            confirmed,
+        })
     }
 
     /// Round `number`, and every round before it, is durable.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+        self.draw_timeout();
     }
 
-    /// Every entry up to `index` has been applied. A single voter never reads them again, so the memory
-    /// copy is let go; the disk keeps its own until a snapshot covers it.
+    /// Every entry up to `index` has been applied. What followers may still need stays in memory, within bounds; the
+    /// disk keeps its own until a snapshot covers it.
     pub fn applied(&mut self, index: LogIndex) {
-        self.node.advance_apply_to(index.0);
-        self.node.mut_store().release(index.0);
+        // A snapshot may have overtaken what was being applied.
+        self.applied = self.applied.max(index.0);
+        self.node.advance_apply_to(self.applied);
+        let keep = if self.is_alone() {
+            0
+        } else if self.is_leader() && self.progress().iter().any(|p| p.in_snapshot) {
+            KEEP_BYTES_CATCHING_UP
+        } else {
+            KEEP_BYTES
+        };
+        self.node.mut_store().release(self.applied, keep);
     }
-}
 
-fn to_log_entry(entry: &Entry) -> LogEntry {
-    LogEntry { term: Term(entry.term), index: LogIndex(entry.index), data: entry.data.clone() }
+    /// The library draws election timeouts from a random number generator of its own; ours come from the seed, so
+    /// that a simulation can be repeated. One node's differ from term to term, and from the other nodes'.
+    fn draw_timeout(&mut self) {
+        let Settings { node_id, election_ticks, seed, .. } = self.settings;
+        let mut mixed = seed ^ node_id.rotate_left(32) ^ self.node.raft.term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let timeout = election_ticks + (mixed % election_ticks as u64) as usize;
+        self.node.raft.set_randomized_election_timeout(timeout);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn alone() -> Membership {
+        Membership { voters: vec![1], learners: vec![] }
+    }
 
     /// Runs until nothing is left to do, making every round durable at once.
     fn settle(replicator: &mut Replicator) -> (Vec<LogEntry>, Vec<LogEntry>, HardState) {
@@ -262,7 +539,7 @@ mod tests {
 
     #[test]
     fn nothing_commits_before_it_is_durable() {
-        let mut replicator = Replicator::single_voter(1, Recovered::default()).unwrap();
+        let mut replicator = Replicator::new(Settings::new(1), Recovered::default(), &alone()).unwrap();
         replicator.campaign();
         settle(&mut replicator);
         let (term, index) = replicator.propose(vec![Bytes::from_static(b"x")]).unwrap();
@@ -273,12 +550,12 @@ mod tests {
         assert!(replicator.poll().is_none());
         replicator.persisted(output.number);
         let (_, committed, _) = settle(&mut replicator);
-        assert_eq!(committed, [LogEntry { term, index, data: Bytes::from_static(b"x") }]);
+        assert_eq!(committed, [LogEntry { term, index, data: Bytes::from_static(b"x"), ..Default::default() }]);
     }
 
     #[test]
     fn a_restart_hands_out_every_entry_after_the_snapshot_in_a_newer_term() {
-        let mut first = Replicator::single_voter(1, Recovered::default()).unwrap();
+        let mut first = Replicator::new(Settings::new(1), Recovered::default(), &alone()).unwrap();
         first.campaign();
         let (mut entries, _, _) = settle(&mut first);
         first.propose(vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")]).unwrap();
@@ -289,7 +566,7 @@ mod tests {
         // The last hard state may trail the log: what was durable then still commits now.
         let hard_state = HardState { commit: 1, ..hard_state };
         let recovered = Recovered { snapshot: (0, 0), hard_state, entries };
-        let mut second = Replicator::single_voter(1, recovered).unwrap();
+        let mut second = Replicator::new(Settings::new(1), recovered, &alone()).unwrap();
         second.campaign();
         let (_, committed, _) = settle(&mut second);
         assert!(second.term() > old_term);
@@ -302,9 +579,9 @@ mod tests {
         let recovered = Recovered {
             snapshot: (10, 3),
             hard_state: HardState { term: 3, vote: 1, commit: 9 },
-            entries: vec![LogEntry { term: Term(3), index: LogIndex(11), data: Bytes::from_static(b"k") }],
+            entries: vec![LogEntry { term: Term(3), index: LogIndex(11), data: Bytes::from_static(b"k"), ..Default::default() }],
         };
-        let mut replicator = Replicator::single_voter(1, recovered).unwrap();
+        let mut replicator = Replicator::new(Settings::new(1), recovered, &alone()).unwrap();
         replicator.campaign();
         let (_, committed, _) = settle(&mut replicator);
         let indexes: Vec<_> = committed.iter().map(|e| e.index.0).collect();
@@ -316,7 +593,7 @@ mod tests {
 
     #[test]
     fn the_commit_index_alone_is_no_work_for_the_disk() {
-        let mut replicator = Replicator::single_voter(1, Recovered::default()).unwrap();
+        let mut replicator = Replicator::new(Settings::new(1), Recovered::default(), &alone()).unwrap();
         replicator.campaign();
         settle(&mut replicator);
         replicator.propose(vec![Bytes::from_static(b"a")]).unwrap();
@@ -334,13 +611,13 @@ mod tests {
 
     #[test]
     fn a_log_that_does_not_continue_its_snapshot_is_refused() {
-        let entry = LogEntry { term: Term(3), index: LogIndex(12), data: Bytes::new() };
+        let entry = LogEntry { term: Term(3), index: LogIndex(12), ..Default::default() };
         let recovered = Recovered { snapshot: (10, 3), entries: vec![entry], ..Default::default() };
-        let Err(error) = Replicator::single_voter(1, recovered) else { panic!("must be refused") };
+        let Err(error) = Replicator::new(Settings::new(1), recovered, &alone()) else { panic!("must be refused") };
         assert!(error.to_string().contains("11"), "{error}");
 
         let hard_state = HardState { term: 3, vote: 1, commit: 20 };
         let recovered = Recovered { snapshot: (10, 3), hard_state, entries: vec![] };
-        assert!(Replicator::single_voter(1, recovered).is_err());
+        assert!(Replicator::new(Settings::new(1), recovered, &alone()).is_err());
     }
 }

@@ -1,28 +1,39 @@
 //! The part of the log the consensus library can see, in memory.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
+use ostler_types::LogIndex;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::Recovered;
+use crate::entry::to_raft;
+use crate::message::{self, SnapshotOffer};
+use crate::{Membership, Recovered};
 
 /// Entries after `released`, oldest first. What lies before is applied and, on disk, covered by a snapshot
 /// or still in the log; the library only needs the term of the entry before the first.
 pub(crate) struct LogView {
     released: (u64, u64),
     entries: VecDeque<Entry>,
+    /// Bytes of data in `entries`.
+    bytes: usize,
     hard_state: HardState,
     conf_state: ConfState,
+    /// What a follower that is too far behind is offered.
+    offer: Option<SnapshotOffer>,
+    /// The library asked for a snapshot that is not there: the lowest index that would do.
+    wanted: Cell<Option<u64>>,
 }
 
 impl LogView {
     /// Checks that the recovered pieces fit together.
-    pub(crate) fn new(recovered: Recovered, conf_state: ConfState) -> Result<Self, String> {
+    pub(crate) fn new(recovered: Recovered, membership: &Membership) -> Result<Self, String> {
         let (snapshot_index, snapshot_term) = recovered.snapshot;
         let mut next = snapshot_index + 1;
         let mut entries = VecDeque::with_capacity(recovered.entries.len());
         let mut term = snapshot_term;
+        let mut bytes = 0;
         for entry in recovered.entries {
             if entry.index.0 != next {
                 return Err(format!("expected entry {next}, found {}", entry.index));
@@ -32,12 +43,8 @@ impl LogView {
             }
             term = entry.term.0;
             next += 1;
-            entries.push_back(Entry {
-                term: entry.term.0,
-                index: entry.index.0,
-                data: entry.data,
-                ..Default::default()
-            });
+            bytes += entry.data.len();
+            entries.push_back(to_raft(entry).map_err(|error| format!("entry {}: {error}", next - 1))?);
         }
         let last = next - 1;
         if recovered.hard_state.commit > last {
@@ -53,7 +60,20 @@ impl LogView {
             commit: recovered.hard_state.commit.max(snapshot_index),
             ..Default::default()
         };
-        Ok(LogView { released: recovered.snapshot, entries, hard_state, conf_state })
+        let conf_state = ConfState {
+            voters: membership.voters.clone(),
+            learners: membership.learners.clone(),
+            ..Default::default()
+        };
+        Ok(LogView {
+            released: recovered.snapshot,
+            entries,
+            bytes,
+            hard_state,
+            conf_state,
+            offer: None,
+            wanted: Cell::new(None),
+        })
     }
 
     /// Adds `entries`, replacing any from the first one's index on.
@@ -61,22 +81,53 @@ impl LogView {
         let Some(first) = entries.first() else { return };
         let keep = first.index - self.first();
         assert!(keep as usize <= self.entries.len(), "the library appends without gaps");
-        self.entries.truncate(keep as usize);
+        self.bytes -= self.entries.drain(keep as usize..).map(|e| e.data.len()).sum::<usize>();
+        self.bytes += entries.iter().map(|e| e.data.len()).sum::<usize>();
         self.entries.extend(entries);
     }
 
-    /// Forgets entries up to and including `index`.
-    pub(crate) fn release(&mut self, index: u64) {
-        while let Some(entry) = self.entries.front()
-            && entry.index <= index
-        {
-            self.released = (entry.index, entry.term);
-            self.entries.pop_front();
+    /// Forgets entries up to and including `index`, oldest first, until at most `keep_bytes` of data are left.
+    pub(crate) fn release(&mut self, index: u64, keep_bytes: usize) {
+        while self.bytes > keep_bytes || keep_bytes == 0 {
+            match self.entries.front() {
+                Some(entry) if entry.index <= index => {
+                    self.released = (entry.index, entry.term);
+                    self.bytes -= entry.data.len();
+                    self.entries.pop_front();
+                }
+                _ => break,
+            }
         }
     }
 
-    fn first(&self) -> u64 {
+    /// Starts over behind a snapshot that was received.
+    pub(crate) fn install(&mut self, index: u64, term: u64, conf_state: ConfState) {
+        self.released = (index, term);
+        self.entries.clear();
+        self.bytes = 0;
+        self.conf_state = conf_state;
+    }
+
+    pub(crate) fn offer(&mut self, offer: SnapshotOffer) {
+        self.wanted.set(None);
+        self.offer = Some(offer);
+    }
+
+    pub(crate) fn offered(&self) -> Option<LogIndex> {
+        self.offer.as_ref().map(|offer| offer.index)
+    }
+
+    /// The lowest index a snapshot for somebody must have, if one is missing.
+    pub(crate) fn wanted_snapshot(&self) -> Option<LogIndex> {
+        self.wanted.get().map(LogIndex)
+    }
+
+    pub(crate) fn first(&self) -> u64 {
         self.released.0 + 1
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.released.0 + self.entries.len() as u64
     }
 }
 
@@ -129,11 +180,18 @@ impl Storage for LogView {
     }
 
     fn last_index(&self) -> raft::Result<u64> {
-        Ok(self.released.0 + self.entries.len() as u64)
+        Ok(self.last())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // Only a follower that fell behind asks, and there are none.
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        // The log after it must be here as well, or its receiver would need another one at once.
+        let needed = request_index.max(self.released.0);
+        match &self.offer {
+            Some(offer) if offer.index.0 >= needed => Ok(message::snapshot(offer)),
+            _ => {
+                self.wanted.set(Some(needed.max(1)));
+                Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+            }
+        }
     }
 }

@@ -1,49 +1,47 @@
-//! The part of a server that applies the log: sessions, expiry, the container cleaner, snapshot timing.
-
-mod cleaner;
-mod expiry;
+//! The part of a server that applies the log, and that carries its clients' commands there.
+//!
+//! It is the same on every server of an ensemble: which of them leads is [`Core`](crate::Core)'s affair. What a shard
+//! has for the log waits in [`Pending`] until apply has judged it, whoever leads meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ostler_tree::{
-    Change, Command, EndCause, EndCondition, Outcome, QuotaExceeded, Settings, State, Verdict,
-};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use ostler_tree::{Change, Command, EndCause, EndCondition, Outcome, QuotaExceeded, State, Verdict, Void};
 use ostler_types::{Generation, LogIndex, SessionId, Term, Zxid};
 
-use crate::command::{AuthCache, Batch, BatchBuilder, CommandBuffer, DecodedCommand};
+use crate::command::{AuthCache, Batch, CommandBuffer, DecodedCommand};
 use crate::inbox::{Inbox, Publication, Published};
+use crate::leader::Leader;
 use crate::operation::to_operation;
+use crate::pending::{Key, Pending, Waiter};
 use crate::{CommandError, ConnToken, Millis, ShardId, SharedState};
-use cleaner::Cleaner;
-use expiry::Expiry;
-
-pub use cleaner::CleanerSettings;
 
 /// Commands applied under one hold of the state's write lock. At one to three microseconds each, readers
 /// wait a fraction of a millisecond.
 const SLICE_COMMANDS: usize = 64;
-/// Bytes of entries in one proposal; a single entry may overshoot it. Bounds what one round writes and holds.
-const MAX_PROPOSAL_BYTES: usize = 16 << 20;
 /// Sessions one boot can number: what fits below the boot in a session id.
 const LANE_NUMBERS: u64 = u32::MAX as u64;
 /// A ConnectRequest that has waited longer than this, or a third of its timeout, is discarded (design, 5a).
 const STALE_HANDSHAKE_MS: Millis = 5_000;
+/// Servers compare their digests after entries whose index is a multiple of this.
+const CHECKPOINT_ENTRIES: u64 = 64;
+/// Checkpoints kept for comparison.
+const CHECKPOINTS: usize = 256;
 
-/// What the replica needs to know; what is replicated comes as [`Settings`].
+/// What the replica needs to know.
 #[derive(Clone, Debug)]
 pub struct ReplicaSettings {
     /// This server's number, 1 to 254: the top byte of the session ids it hands out.
     pub server: u8,
-    /// The settings apply is to use from now on; logged if they differ from those in the state.
-    pub replicated: Settings,
+    /// A random number of this run of the server, which tells its lanes from those of other runs.
+    pub nonce: u64,
     /// Transactions after which a snapshot is due (`snapCount`); taken at a point between half and all of it.
     pub snap_count: u64,
     /// Bytes of log after which a snapshot is due, likewise (`snapSizeLimitInKb`); none is no limit.
     pub snap_bytes: Option<u64>,
-    /// The container and TTL cleaner.
-    pub cleaner: CleanerSettings,
 }
 
 /// What a shard has for the replica.
@@ -59,6 +57,9 @@ pub struct ShardRequests {
     pub touches: Vec<(SessionId, Millis)>,
     /// Everything that had arrived by then is in this message or an earlier one.
     pub heard_through: Millis,
+    /// The newest of the shard's barriers that something waits for: it is passed when everything that was committed
+    /// anywhere before now is applied here.
+    pub barrier: Option<u64>,
 }
 
 /// A ConnectRequest that passed the shard's checks.
@@ -90,13 +91,6 @@ pub enum Handshake {
     },
 }
 
-/// Entries to propose.
-#[derive(Debug)]
-pub struct Proposal {
-    /// One log entry each.
-    pub entries: Vec<Bytes>,
-}
-
 /// The end of a session, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionEnd {
@@ -106,27 +100,28 @@ pub struct SessionEnd {
     pub cause: EndCause,
     /// zxid of the end.
     pub zxid: Zxid,
+    /// The server that held it.
+    pub owner: u8,
     /// Negotiated timeout; unknown for one that ended during recovery.
     pub timeout_ms: Option<u32>,
-    /// How long it had not been heard when it ended; unknown for one that ended during recovery.
-    pub silent_ms: Option<u64>,
-    /// How much of that was credited because this server itself stood still; unknown likewise.
+    /// How long it had not been heard when its end was proposed, by the leader's wall clock.
+    pub silent_ms: u64,
+    /// How much of that was credited because the leader itself stood still; known to the leader only.
     pub stalled_ms: Option<u64>,
     /// How many ephemeral znodes went with it.
     pub ephemerals: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Waiter {
-    shard: ShardId,
-    connection: ConnToken,
-}
-
 /// This server's way of numbering the sessions it creates (design, 5b).
 #[derive(Debug, Default)]
-struct Lane {
-    boot: u32,
-    last_number: u64,
+enum Lane {
+    /// No boot of this run is in the log.
+    #[default]
+    Closed,
+    /// A registration is pending.
+    Registering(u32),
+    /// Creates are numbered.
+    Open { boot: u32, last_number: u64 },
 }
 
 /// See the module's documentation.
@@ -135,25 +130,17 @@ pub struct Replica {
     state: SharedState,
     inboxes: Vec<Arc<Inbox>>,
     auth_cache: AuthCache,
-    expiry: Expiry,
-    cleaner: Cleaner,
     lane: Lane,
-    serving: bool,
-    /// Commands of the replica itself.
-    own: CommandBuffer,
-    batch: BatchBuilder,
-    /// Handshakes in `batch`, by entry and position.
-    batched: Vec<(usize, u32, Waiter)>,
-    /// Handshakes in the log, by index and position, in order.
-    logged: VecDeque<(Term, LogIndex, u32, Waiter)>,
-    /// Creates that came before the lane was registered.
-    early: Vec<(ShardId, Handshake)>,
-    /// Handshakes that came too late to be handled.
-    stale: Vec<(ShardId, ConnToken)>,
+    pending: Pending,
+    /// Sessions whose connection is here: who owns it, and which shard has it.
+    attached: HashMap<SessionId, (Generation, ShardId), FixedState>,
+    /// Handshakes that came before they could be numbered.
+    early: VecDeque<(ShardId, Handshake)>,
     changes: Vec<Change>,
     published: Vec<Vec<Published>>,
     ended: Vec<SessionEnd>,
     over_quota: Vec<QuotaExceeded>,
+    checkpoints: VecDeque<(LogIndex, u64)>,
     since_snapshot: u64,
     bytes_since_snapshot: u64,
     snapshot_threshold: u64,
@@ -161,27 +148,22 @@ pub struct Replica {
 
 impl Replica {
     /// A replica over a recovered state, with one inbox per shard.
-    pub fn new(settings: ReplicaSettings, state: SharedState, inboxes: Vec<Arc<Inbox>>, now: Millis) -> Self {
+    pub fn new(settings: ReplicaSettings, state: SharedState, inboxes: Vec<Arc<Inbox>>) -> Self {
         let published = inboxes.iter().map(|_| Vec::new()).collect();
         let mut replica = Replica {
-            expiry: Expiry::new(inboxes.len(), now),
-            cleaner: Cleaner::new(settings.cleaner.clone(), now),
             settings,
             state,
             inboxes,
             auth_cache: AuthCache::default(),
-            lane: Lane::default(),
-            serving: false,
-            own: CommandBuffer::default(),
-            batch: BatchBuilder::default(),
-            batched: Vec::new(),
-            logged: VecDeque::new(),
-            early: Vec::new(),
-            stale: Vec::new(),
+            lane: Lane::Closed,
+            pending: Pending::default(),
+            attached: HashMap::default(),
+            early: VecDeque::new(),
             changes: Vec::new(),
             published,
             ended: Vec::new(),
             over_quota: Vec::new(),
+            checkpoints: VecDeque::new(),
             since_snapshot: 0,
             bytes_since_snapshot: 0,
             snapshot_threshold: 0,
@@ -190,135 +172,137 @@ impl Replica {
         replica
     }
 
-    /// Whether recovery is complete and sessions can be served.
-    pub fn is_serving(&self) -> bool {
-        self.serving
+    /// Whether this run's boot is in the log, so that sessions can be opened.
+    pub(crate) fn is_registered(&self) -> bool {
+        matches!(self.lane, Lane::Open { .. })
     }
 
-    /// Takes what a shard has.
-    pub fn receive(&mut self, mut requests: ShardRequests, now: Millis) {
-        for (session, at) in requests.touches {
-            self.expiry.touch(session, at);
-        }
-        self.expiry.heard_through(requests.shard, requests.heard_through);
-        if !requests.commands.is_empty() {
-            self.batch.append(&mut requests.commands);
-        }
-        for handshake in requests.handshakes {
-            self.handshake(requests.shard, handshake, now);
-        }
-    }
-
-    fn handshake(&mut self, shard: ShardId, handshake: Handshake, now: Millis) {
-        if !self.serving {
-            self.early.push((shard, handshake));
+    /// Sees to it that sessions can be opened: registers this boot if that is neither done nor under way. To be
+    /// called when what was in the log before this server took part is applied.
+    pub(crate) fn register(&mut self) {
+        if !matches!(self.lane, Lane::Closed) {
             return;
         }
+        let boot = self.state.read().lane(self.settings.server).map_or(0, |(boot, _)| boot) + 1;
+        self.lane = Lane::Registering(boot);
+        let (server, nonce) = (self.settings.server, self.settings.nonce);
+        self.push_pending(&Command::RegisterBoot { server, boot, nonce }, None);
+    }
+
+    fn push_pending(&mut self, command: &Command<'_>, waiter: Option<Waiter>) {
+        let mut buffer = CommandBuffer::default();
+        buffer.push_command(command);
+        self.pending.push(buffer.take_bytes(), waiter);
+    }
+
+    /// Takes numbered commands and handshakes of a shard.
+    pub(crate) fn receive(
+        &mut self,
+        shard: ShardId,
+        mut commands: CommandBuffer,
+        handshakes: Vec<Handshake>,
+        now: Millis,
+    ) {
+        if !commands.is_empty() {
+            self.pending.push(commands.take_bytes(), None);
+        }
+        for handshake in handshakes {
+            self.early.push_back((shard, handshake));
+        }
+        self.number_handshakes(now);
+    }
+
+    /// Numbers the handshakes that can be.
+    fn number_handshakes(&mut self, now: Millis) {
+        while self.is_registered()
+            && let Some((shard, handshake)) = self.early.pop_front()
+        {
+            self.number(shard, handshake, now);
+        }
+    }
+
+    fn number(&mut self, shard: ShardId, handshake: Handshake, now: Millis) {
         let (Handshake::Create { connection, timeout_ms, received, .. }
         | Handshake::Attach { connection, timeout_ms, received, .. }) = handshake;
+        let waiter = Waiter { shard, connection };
         // The client has given up on this connection by now, and its next one must not be deposed by it.
         if now.saturating_sub(received) > STALE_HANDSHAKE_MS.min(Millis::from(timeout_ms) / 3) {
-            self.stale.push((shard, connection));
-            return;
+            return self.tell(waiter, |connection| Published::AttachRefused { connection, exists: true });
         }
-        let mut buffer = CommandBuffer::default();
+        let server = self.settings.server;
         match handshake {
             Handshake::Create { secret_hash, .. } => {
-                if self.lane.last_number == LANE_NUMBERS {
-                    // The numbers of this boot are used up. The next boot's begin behind its registration,
-                    // which is in the log before the session that needs it.
-                    self.lane = Lane { boot: self.lane.boot + 1, last_number: 0 };
-                    buffer.push_command(&self.registration());
-                    self.batch.append(&mut buffer);
+                let Lane::Open { boot, last_number } = &mut self.lane else {
+                    unreachable!("handshakes are numbered when there is a lane");
+                };
+                *last_number += 1;
+                let (boot, number) = (*boot, *last_number);
+                let create = Command::CreateSession { server, boot, number, timeout_ms, secret_hash };
+                self.push_pending(&create, Some(waiter));
+                if number == LANE_NUMBERS {
+                    // The numbers of this boot are used up. The next boot's begin behind its registration.
+                    self.lane = Lane::Closed;
+                    self.register_after(boot);
                 }
-                self.lane.last_number += 1;
-                buffer.push_command(&Command::CreateSession {
-                    server: self.settings.server,
-                    boot: self.lane.boot,
-                    number: self.lane.last_number,
-                    timeout_ms,
-                    secret_hash,
-                });
             }
             Handshake::Attach { session, seen, .. } => {
-                let server = self.settings.server;
-                buffer.push_command(&Command::Attach { session, seen, timeout_ms, server });
-            }
-        }
-        let (entry, position) = self.batch.append(&mut buffer);
-        self.batched.push((entry, position, Waiter { shard, connection }));
-    }
-
-    /// Time has passed. Wall time is Unix milliseconds.
-    pub fn tick(&mut self, now: Millis, wall_ms: i64) {
-        self.expiry.observe(now);
-        if !self.serving {
-            return;
-        }
-        self.expiry.propose_due(now, wall_ms, self.settings.server, &mut self.own);
-        if self.cleaner.next_deadline().is_some_and(|at| at <= now) {
-            let state = self.state.read();
-            self.cleaner.propose_due(now, wall_ms, &state, &mut self.own);
-        }
-        if !self.own.is_empty() {
-            self.batch.append(&mut self.own);
-        }
-    }
-
-    /// Tells the shards of handshakes that were discarded, outside of any entry.
-    pub fn publish_stale(&mut self, woken: &mut Vec<ShardId>) {
-        if self.stale.is_empty() {
-            return;
-        }
-        for (shard, connection) in std::mem::take(&mut self.stale) {
-            self.published[shard.0 as usize].push(Published::AttachRefused { connection, exists: true });
-        }
-        let shared = self.state.clone();
-        self.publish(&shared.write(), woken);
-    }
-
-    /// When [`tick`](Self::tick) has something to do next.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        [self.expiry.next_deadline(), self.cleaner.next_deadline()].into_iter().flatten().min()
-    }
-
-    /// Ends a session whatever it is doing.
-    pub fn kill(&mut self, session: SessionId, now: Millis, wall_ms: i64) {
-        let (condition, cause) = (EndCondition::Always, EndCause::Killed);
-        self.expiry.push_end(session, condition, cause, now, wall_ms, self.settings.server, &mut self.own);
-        self.batch.append(&mut self.own);
-    }
-
-    /// The oldest of what was received and not yet proposed, as log entries: as much as one round carries.
-    pub fn take_proposal(&mut self, wall_ms: i64) -> Option<Proposal> {
-        if self.batch.is_empty() {
-            return None;
-        }
-        Some(Proposal { entries: self.batch.take(MAX_PROPOSAL_BYTES, wall_ms) })
-    }
-
-    /// The last proposal, of `count` entries, went into the log, its first entry at `first`.
-    pub fn proposed(&mut self, term: Term, first: LogIndex, count: usize) {
-        for (entry, position, waiter) in std::mem::take(&mut self.batched) {
-            match entry.checked_sub(count) {
-                Some(later) => self.batched.push((later, position, waiter)),
-                None => {
-                    let index = LogIndex(first.0 + entry as u64);
-                    self.logged.push_back((term, index, position, waiter));
-                }
+                self.push_pending(&Command::Attach { session, seen, timeout_ms, server }, Some(waiter));
             }
         }
     }
 
-    /// Applies a committed entry and tells the shards; `woken` receives those that must be woken.
+    fn register_after(&mut self, boot: u32) {
+        self.lane = Lane::Registering(boot + 1);
+        let (server, nonce) = (self.settings.server, self.settings.nonce);
+        self.push_pending(&Command::RegisterBoot { server, boot: boot + 1, nonce }, None);
+    }
+
+    /// Numbered commands that have not been passed on to the present leader.
+    pub(crate) fn take_new_commands(&mut self) -> impl Iterator<Item = Bytes> {
+        self.pending.take_new()
+    }
+
+    pub(crate) fn has_new_commands(&self) -> bool {
+        self.pending.has_new()
+    }
+
+    /// Everything pending is to be passed on again, oldest first.
+    pub(crate) fn pass_on_again(&mut self) {
+        self.pending.pass_on_again();
+    }
+
+    /// Bytes and number of the groups of commands that wait for the log.
+    pub fn pending(&self) -> (usize, usize) {
+        (self.pending.bytes(), self.pending.len())
+    }
+
+    /// Whether nothing of this server's clients waits for the log.
+    pub fn is_settled(&self) -> bool {
+        self.pending.len() == 0
+    }
+
+    /// Hands what was not caused by an entry to the shards: refused handshakes, barriers.
+    pub(crate) fn publish_now(&mut self, woken: &mut Vec<ShardId>) {
+        if self.published.iter().any(|items| !items.is_empty()) {
+            let shared = self.state.clone();
+            self.publish(&shared.write(), woken);
+        }
+    }
+
+    /// A barrier of a shard is passed.
+    pub(crate) fn pass_barrier(&mut self, shard: ShardId, ticket: u64) {
+        self.published[shard.0 as usize].push(Published::BarrierPassed(ticket));
+    }
+
+    /// Applies a committed entry of commands and tells the shards; `woken` receives those that must be woken.
     ///
     /// # Errors
     /// The entry cannot be read. Nothing after it may be applied: the server must stop.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
-        term: Term,
-        index: LogIndex,
+        (term, index): (Term, LogIndex),
         data: &[u8],
+        mut leader: Option<&mut Leader>,
         now: Millis,
         woken: &mut Vec<ShardId>,
     ) -> Result<(), CommandError> {
@@ -328,16 +312,17 @@ impl Replica {
             let mut state = shared.write();
             let time = state.time_ms();
             state.begin_entry(term, index, time);
-            self.publish(&state, woken);
+            self.end_entry(&state, index, woken);
             return Ok(());
         }
         self.bytes_since_snapshot += data.len() as u64;
         let mut batch = Batch::parse(data)?;
-        let mut position = 0;
+        let mut begun = false;
         let mut finished = false;
         while !finished {
             let mut state = shared.write();
-            if position == 0 {
+            if !begun {
+                begun = true;
                 state.begin_entry(term, index, batch.time_ms);
             }
             let recording = self.inboxes.iter().any(|inbox| inbox.is_watching());
@@ -346,19 +331,59 @@ impl Replica {
                     finished = true;
                     break;
                 };
-                self.apply_one(&mut state, command, (term, index, position), recording, now)?;
-                position += 1;
+                self.apply_one(&mut state, command, leader.as_deref_mut(), recording, now)?;
             }
-            self.publish(&state, woken);
+            if finished {
+                self.end_entry(&state, index, woken);
+            } else {
+                self.publish(&state, woken);
+            }
         }
+        self.number_handshakes(now);
         Ok(())
+    }
+
+    /// A change of membership is applied.
+    pub(crate) fn apply_membership(
+        &mut self,
+        (term, index): (Term, LogIndex),
+        change: &ostler_tree::MembershipChange,
+        woken: &mut Vec<ShardId>,
+    ) {
+        let shared = self.state.clone();
+        let mut state = shared.write();
+        let time = state.time_ms();
+        state.begin_entry(term, index, time);
+        state.apply_membership(change);
+        self.end_entry(&state, index, woken);
+    }
+
+    fn end_entry(&mut self, state: &State, index: LogIndex, woken: &mut Vec<ShardId>) {
+        if index.0.is_multiple_of(CHECKPOINT_ENTRIES) {
+            if self.checkpoints.len() == CHECKPOINTS {
+                self.checkpoints.pop_front();
+            }
+            self.checkpoints.push_back((index, state.agreement_digest()));
+        }
+        self.publish(state, woken);
+    }
+
+    /// The agreement digest after an entry, if it is one that servers compare and not long ago.
+    pub(crate) fn checkpoint(&self, index: LogIndex) -> Option<u64> {
+        let at = self.checkpoints.binary_search_by_key(&index, |&(at, _)| at).ok()?;
+        Some(self.checkpoints[at].1)
+    }
+
+    /// The newest checkpoint.
+    pub(crate) fn last_checkpoint(&self) -> Option<(LogIndex, u64)> {
+        self.checkpoints.back().copied()
     }
 
     fn apply_one(
         &mut self,
         state: &mut State,
         command: DecodedCommand<'_>,
-        at: (Term, LogIndex, u32),
+        leader: Option<&mut Leader>,
         recording: bool,
         now: Millis,
     ) -> Result<(), CommandError> {
@@ -378,7 +403,14 @@ impl Replica {
             self.since_snapshot += 1;
         }
         self.publish_changes();
-        let waiter = self.waiter(at);
+        // A gap is no judgement: what is missing comes, and then this comes again.
+        let is_gap = matches!(
+            outcome,
+            Outcome::Write(Verdict::Void(Void::Gap)) | Outcome::EndVoid { reason: Void::Gap, .. }
+        );
+        let ours =
+            Key::of(&command).filter(|_| !is_gap).and_then(|key| self.pending.judged(key));
+        let waiter = ours.flatten();
         match (command, outcome) {
             (
                 DecodedCommand::Write { session, generation, sequence, .. }
@@ -391,29 +423,29 @@ impl Replica {
                     },
                 ),
                 Outcome::Write(verdict),
-            ) => self.reply(session, generation, sequence, verdict),
+            ) => {
+                if ours.is_some() {
+                    self.reply(session, generation, sequence, verdict);
+                }
+            }
+            (_, Outcome::Reconfigured { session, generation, sequence, verdict }) => {
+                self.reply(session, generation, sequence, verdict);
+            }
             (
                 _,
                 Outcome::SessionCreated { session, generation, timeout_ms, .. }
                 | Outcome::Attached { session, generation, timeout_ms, .. },
-            ) => {
-                // A new session has no older connection.
-                if let Some(shard) = self.expiry.attached_to(session) {
-                    self.published[shard.0 as usize].push(Published::SessionMoved { session, generation });
-                }
-                self.expiry.add(session, generation, timeout_ms, now, waiter.map(|w| w.shard));
-                self.tell(waiter, |connection| Published::SessionReady {
-                    connection,
-                    session,
-                    generation,
-                    timeout_ms,
-                });
-            }
+            ) => self.session_owned(state, session, generation, timeout_ms, waiter, leader, now),
             (_, Outcome::AttachRefused { current, .. }) => {
-                let exists = current.is_some();
-                self.tell(waiter, |connection| Published::AttachRefused { connection, exists });
+                if let Some(waiter) = waiter {
+                    let exists = current.is_some();
+                    self.tell(waiter, |connection| Published::AttachRefused { connection, exists });
+                }
             }
-            (command, Outcome::SessionEnded { session, zxid, cause, ephemerals, .. }) => {
+            (
+                command,
+                Outcome::SessionEnded { session, timeout_ms, zxid, cause, last_heard_ms, owner, ephemerals, .. },
+            ) => {
                 let closed_by = match command {
                     DecodedCommand::Plain(Command::EndSession {
                         condition: EndCondition::InSequence(generation, sequence),
@@ -421,24 +453,22 @@ impl Replica {
                     }) => Some((generation, sequence)),
                     _ => None,
                 };
-                let silent_ms = self.expiry.silent_ms(session, now);
-                let stalled_ms = self.expiry.stalled_ms_of(session);
-                let timeout_ms = self.expiry.timeout_ms(session);
-                if let Some(shard) = self.expiry.attached_to(session) {
-                    self.published[shard.0 as usize].push(Published::SessionEnded {
-                        session,
-                        cause,
-                        zxid,
-                        closed_by,
-                    });
+                if let Some((_, shard)) = self.attached.remove(&session) {
+                    let ended = Published::SessionEnded { session, cause, zxid, closed_by };
+                    self.published[shard.0 as usize].push(ended);
                 }
-                self.expiry.remove(session);
+                let stalled_ms = leader.and_then(|leader| {
+                    let stalled = leader.expiry.stalled_ms_of(session);
+                    leader.expiry.remove(session);
+                    stalled
+                });
                 self.ended.push(SessionEnd {
                     session,
                     cause,
                     zxid,
-                    timeout_ms,
-                    silent_ms,
+                    owner,
+                    timeout_ms: Some(timeout_ms),
+                    silent_ms: u64::try_from(state.time_ms() - last_heard_ms).unwrap_or(0),
                     stalled_ms,
                     ephemerals,
                 });
@@ -450,21 +480,72 @@ impl Replica {
                     ..
                 }),
                 Outcome::EndVoid { reason, .. },
-            ) => self.reply(session, generation, sequence, Verdict::Void(reason)),
+            ) => {
+                if ours.is_some() {
+                    self.reply(session, generation, sequence, Verdict::Void(reason));
+                }
+            }
             // The session was attached meanwhile: look at it again when it is due.
-            (_, Outcome::EndVoid { session, .. }) => self.expiry.end_was_void(session, now),
-            (DecodedCommand::Plain(Command::RegisterBoot { server, boot }), _)
-                if !self.serving && server == self.settings.server && boot == self.lane.boot =>
-            {
-                self.start_serving(state, now);
+            (_, Outcome::EndVoid { session, .. }) => {
+                if let Some(leader) = leader {
+                    leader.expiry.end_was_void(session, now);
+                }
+            }
+            (DecodedCommand::Plain(Command::RegisterBoot { boot, .. }), outcome) => {
+                if ours.is_some() {
+                    self.lane = match outcome {
+                        Outcome::BootRegistered { .. } => Lane::Open { boot, last_number: 0 },
+                        _ => Lane::Closed,
+                    };
+                    if let Lane::Closed = self.lane {
+                        // Another run of this server took the number.
+                        let last = state.lane(self.settings.server).map_or(0, |(boot, _)| boot);
+                        self.register_after(last);
+                    }
+                }
             }
             // Nobody must be left waiting for a session that will not come.
             (_, Outcome::Ignored(_)) => {
-                self.tell(waiter, |connection| Published::AttachRefused { connection, exists: true });
+                if let Some(waiter) = waiter {
+                    self.tell(waiter, |connection| Published::AttachRefused { connection, exists: true });
+                }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// A session has a new owner: a connection of this server, or of another.
+    #[expect(clippy::too_many_arguments, reason = "one outcome's facts")]
+    fn session_owned(
+        &mut self,
+        state: &State,
+        session: SessionId,
+        generation: Generation,
+        timeout_ms: u32,
+        waiter: Option<Waiter>,
+        leader: Option<&mut Leader>,
+        now: Millis,
+    ) {
+        let before = match waiter {
+            Some(waiter) => self.attached.insert(session, (generation, waiter.shard)),
+            None => self.attached.remove(&session),
+        };
+        if let Some((_, shard)) = before {
+            self.published[shard.0 as usize].push(Published::SessionMoved { session, generation });
+        }
+        if let Some(leader) = leader {
+            let server = state.session(session).map_or(self.settings.server, |row| row.server);
+            leader.expiry.add(session, generation, timeout_ms, server, now);
+        }
+        if let Some(waiter) = waiter {
+            self.tell(waiter, |connection| Published::SessionReady {
+                connection,
+                session,
+                generation,
+                timeout_ms,
+            });
+        }
     }
 
     fn reply(
@@ -477,7 +558,9 @@ impl Replica {
         if let Verdict::Applied { over_quota, .. } = &mut verdict {
             self.over_quota.append(over_quota);
         }
-        if let Some(shard) = self.expiry.attached_to(session) {
+        if let Some(&(owner, shard)) = self.attached.get(&session)
+            && owner == generation
+        {
             self.published[shard.0 as usize].push(Published::Replied {
                 session,
                 generation,
@@ -487,11 +570,9 @@ impl Replica {
         }
     }
 
-    /// Tells the connection that asked for a session what became of it, if it is one of this server's.
-    fn tell(&mut self, waiter: Option<Waiter>, what: impl FnOnce(ConnToken) -> Published) {
-        if let Some(Waiter { shard, connection }) = waiter {
-            self.published[shard.0 as usize].push(what(connection));
-        }
+    /// Tells a connection of this server that asked for a session what became of it.
+    fn tell(&mut self, Waiter { shard, connection }: Waiter, what: impl FnOnce(ConnToken) -> Published) {
+        self.published[shard.0 as usize].push(what(connection));
     }
 
     fn publish_changes(&mut self) {
@@ -517,94 +598,62 @@ impl Replica {
         }
     }
 
-    fn waiter(&mut self, at: (Term, LogIndex, u32)) -> Option<Waiter> {
-        while let Some(&(term, index, position, waiter)) = self.logged.front() {
-            if (index, position) > (at.1, at.2) {
-                return None;
-            }
-            self.logged.pop_front();
-            if (term, index, position) == at {
-                return Some(waiter);
-            }
+    /// A snapshot is about to replace the state: what is pending will not be answered here, so its clients are told
+    /// first to come again (design, 6b).
+    pub(crate) fn begin_install(&mut self, woken: &mut Vec<ShardId>) {
+        self.pending.give_up();
+        self.early.clear();
+        self.attached.clear();
+        self.lane = Lane::Closed;
+        for items in &mut self.published {
+            items.push(Published::SnapshotInstalled);
         }
-        None
+        self.publish_now(woken);
     }
 
-    /// This node leads and everything in the log before its term is applied: register this boot and bring
-    /// the replicated settings up to date. Serving starts when that is applied.
-    pub fn lead(&mut self) {
-        let state = self.state.read();
-        self.lane =
-            Lane { boot: state.lane(self.settings.server).map_or(0, |(boot, _)| boot) + 1, last_number: 0 };
-        let differs = *state.settings() != self.settings.replicated;
-        drop(state);
-        if differs {
-            self.own.push_command(&Command::Configure(self.settings.replicated));
-        }
-        self.own.push_command(&self.registration());
-        self.batch.append(&mut self.own);
-    }
-
-    fn registration(&self) -> Command<'static> {
-        Command::RegisterBoot { server: self.settings.server, boot: self.lane.boot }
-    }
-
-    fn start_serving(&mut self, state: &State, now: Millis) {
-        self.serving = true;
-        for (session, row) in state.sessions() {
-            self.expiry.add(session, row.generation, row.timeout_ms, now, None);
-        }
-        self.expiry.grant_grace(now);
-        for (shard, handshake) in std::mem::take(&mut self.early) {
-            self.handshake(shard, handshake, now);
-        }
+    /// The state becomes that of a snapshot. Returns the old one, which may take long to drop.
+    pub(crate) fn install(&mut self, state: State) -> State {
+        self.checkpoints.clear();
+        self.auth_cache = AuthCache::default();
+        let old = std::mem::replace(&mut *self.state.write(), state);
+        self.snapshot_taken();
+        old
     }
 
     /// Sessions that ended since the last call.
-    pub fn take_ended(&mut self) -> Vec<SessionEnd> {
+    pub(crate) fn take_ended(&mut self) -> Vec<SessionEnd> {
         std::mem::take(&mut self.ended)
     }
 
     /// Quotas that writes went over since the last call.
-    pub fn take_over_quota(&mut self) -> Vec<QuotaExceeded> {
+    pub(crate) fn take_over_quota(&mut self) -> Vec<QuotaExceeded> {
         std::mem::take(&mut self.over_quota)
     }
 
-    /// The cleaner's alarm, once when it rises: stamped time runs ahead of elapsed time by this many
-    /// milliseconds, so nothing is removed by age.
-    pub fn take_clock_alarm(&mut self) -> Option<i64> {
-        self.cleaner.take_alarm()
+    /// The replicated state.
+    pub(crate) fn state(&self) -> &SharedState {
+        &self.state
     }
 
-    /// Total time credited to sessions for stalls of this server, milliseconds.
-    pub fn stalled_ms(&self) -> u64 {
-        self.expiry.stalled_ms()
-    }
-
-    /// A gap in this loop that made clients give up, milliseconds, once: sessions were given time to come back.
-    pub fn take_long_stall(&mut self) -> Option<Millis> {
-        self.expiry.take_long_stall()
+    /// This server's number.
+    pub(crate) fn server(&self) -> u8 {
+        self.settings.server
     }
 
     /// Whether enough has been applied since the last snapshot for another.
-    pub fn snapshot_due(&self) -> bool {
+    pub(crate) fn snapshot_due(&self) -> bool {
         self.since_snapshot >= self.snapshot_threshold
             || self.settings.snap_bytes.is_some_and(|bytes| self.bytes_since_snapshot >= bytes)
     }
 
     /// A snapshot has been started at the current index.
-    pub fn snapshot_taken(&mut self) {
+    pub(crate) fn snapshot_taken(&mut self) {
         self.since_snapshot = 0;
         self.bytes_since_snapshot = 0;
         // Between half and all of snapCount, so that the servers of an ensemble do not all write at once.
         let half = (self.settings.snap_count / 2).max(1);
         let spread = self.state.read().applied_index().0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         self.snapshot_threshold = half + (spread + u64::from(self.settings.server) * 7919) % half;
-    }
-
-    /// Sessions with the time until they expire, for `dump`.
-    pub fn deadlines(&self) -> Vec<(Millis, SessionId)> {
-        self.expiry.deadlines()
     }
 }
 

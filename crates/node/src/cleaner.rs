@@ -29,7 +29,7 @@ impl Default for CleanerSettings {
 }
 
 #[derive(Debug)]
-pub(super) struct Cleaner {
+pub(crate) struct Cleaner {
     settings: CleanerSettings,
     next_look: Millis,
     next_removal: Millis,
@@ -43,7 +43,7 @@ pub(super) struct Cleaner {
 }
 
 impl Cleaner {
-    pub(super) fn new(settings: CleanerSettings, now: Millis) -> Self {
+    pub(crate) fn new(settings: CleanerSettings, now: Millis) -> Self {
         Cleaner {
             next_look: now + settings.interval_ms,
             next_removal: now,
@@ -56,7 +56,7 @@ impl Cleaner {
         }
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Millis> {
+    pub(crate) fn next_deadline(&self) -> Option<Millis> {
         Some(match (self.candidates.is_empty(), self.cursor) {
             (true, None) => self.next_look,
             (true, Some(_)) => 0,
@@ -64,11 +64,11 @@ impl Cleaner {
         })
     }
 
-    pub(super) fn take_alarm(&mut self) -> Option<i64> {
+    pub(crate) fn take_alarm(&mut self) -> Option<i64> {
         self.alarm.take()
     }
 
-    pub(super) fn propose_due(&mut self, now: Millis, wall_ms: i64, state: &State, out: &mut CommandBuffer) {
+    pub(crate) fn propose_due(&mut self, now: Millis, wall_ms: i64, state: &State, out: &mut CommandBuffer) {
         if self.cursor.is_none() && self.candidates.is_empty() && now >= self.next_look {
             self.next_look = now + self.settings.interval_ms;
             self.cursor = Some(CleanerCursor::default());

@@ -2,7 +2,7 @@
 //! "Membership").
 
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// Whether a server votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,7 +57,8 @@ impl ServerSpec {
         "host:quorumPort:electionPort[:participant|:observer][;[clientHost:]clientPort]";
 
     /// `None` if `text` is not of that shape, a port is 0 or above 65535, the two ports of an address are the
-    /// same, or its addresses state different roles.
+    /// same, or its addresses state different roles. The value is canonical, and so what is printed reads back
+    /// as the same: addresses sorted by host, as ZooKeeper prints them, and IPv6 in its short form.
     pub fn parse(text: &str) -> Option<ServerSpec> {
         let (servers, client) = match text.split_once(';') {
             None => (text, None),
@@ -73,6 +74,7 @@ impl ServerSpec {
             role = Some(stated);
             addresses.push(address);
         }
+        addresses.sort_by(|a, b| a.host.cmp(&b.host));
         Some(ServerSpec { addresses, role: role?, client })
     }
 
@@ -94,11 +96,9 @@ pub fn config_text<'a>(members: impl IntoIterator<Item = (u8, &'a ServerSpec)>, 
 }
 
 impl fmt::Display for ServerSpec {
-    /// As ZooKeeper prints it: addresses sorted by host, the role always, the client's host always.
+    /// As ZooKeeper prints it: the role always, the client's host always.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut addresses: Vec<_> = self.addresses.iter().collect();
-        addresses.sort_by(|a, b| a.host.cmp(&b.host));
-        for (at, address) in addresses.into_iter().enumerate() {
+        for (at, address) in self.addresses.iter().enumerate() {
             if at > 0 {
                 f.write_char('|')?;
             }
@@ -132,13 +132,7 @@ impl fmt::Display for ClientAddress {
 /// Names as they are; IPv6 as Java prints it, without abbreviating zeros and in brackets.
 fn put_host(f: &mut fmt::Formatter<'_>, host: &str) -> fmt::Result {
     match host.parse::<Ipv6Addr>() {
-        Ok(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => write!(f, "{v4}"),
-            None => {
-                let groups = v6.segments().map(|group| format!("{group:x}"));
-                write!(f, "[{}]", groups.join(":"))
-            }
-        },
+        Ok(v6) => write!(f, "[{}]", v6.segments().map(|group| format!("{group:x}")).join(":")),
         Err(_) if host.contains(':') => write!(f, "[{host}]"),
         Err(_) => f.write_str(host),
     }
@@ -147,11 +141,9 @@ fn put_host(f: &mut fmt::Formatter<'_>, host: &str) -> fmt::Result {
 fn client_address(text: &str) -> Option<ClientAddress> {
     let (host, port_text) = match text.rsplit_once(':') {
         None => (None, text),
-        Some((host, port)) => (Some(bare_host(host)?), port),
+        Some((host, port)) => (Some(canonical_host(host)?), port),
     };
-    let everywhere =
-        |host: &&str| matches!(host.parse::<IpAddr>(), Ok(IpAddr::V4(v4)) if v4.is_unspecified());
-    let host = host.filter(|host| *host != "*" && !everywhere(host)).map(str::to_owned);
+    let host = host.filter(|host| host != "*" && host != "0.0.0.0");
     Some(ClientAddress { host, port: port(port_text)? })
 }
 
@@ -171,17 +163,21 @@ fn peer_address(text: &str) -> Option<(PeerAddress, Role)> {
     if parts.next().is_some() || quorum_port == election_port {
         return None;
     }
-    let host = bare_host(host)?.to_owned();
+    let host = canonical_host(host)?;
     Some((PeerAddress { host, quorum_port, election_port }, role))
 }
 
-/// A host without the brackets of an IPv6 address; nothing that would make a line of its own, or none at all.
-fn bare_host(text: &str) -> Option<&str> {
+/// A host without the brackets of an IPv6 address, which has one form; nothing that would make a line of its
+/// own, or none at all.
+fn canonical_host(text: &str) -> Option<String> {
     let bare = text.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = bare.unwrap_or(text);
     let odd = |c: char| c.is_whitespace() || c.is_control() || "[]/=,;|#\\".contains(c);
     let whole = !host.is_empty() && !host.contains(odd) && (bare.is_some() || !host.contains(':'));
-    whole.then_some(host)
+    whole.then(|| match host.parse::<Ipv6Addr>() {
+        Ok(v6) => v6.to_canonical().to_string(),
+        Err(_) => host.to_owned(),
+    })
 }
 
 fn port(text: &str) -> Option<u16> {
@@ -211,7 +207,7 @@ mod tests {
         ] {
             let spec = ServerSpec::parse(line).expect(line);
             assert_eq!((spec.role, &spec.client), (role, &address), "{line}");
-            assert_eq!(ServerSpec::parse(&spec.to_string()).unwrap().to_string(), spec.to_string());
+            assert_eq!(ServerSpec::parse(&spec.to_string()).as_ref(), Some(&spec), "{line}");
         }
         let two = ServerSpec::parse("a:1:2|b:3:4:participant").expect("two addresses");
         let address = |host: &str, quorum_port, election_port| PeerAddress {
@@ -262,7 +258,9 @@ mod tests {
             ("[fe80::1%eth0]:1:2", "[fe80::1%eth0]:1:2:participant"),
             ("b:3:4|a:1:2;h:5", "a:1:2|b:3:4:participant;h:5"),
         ] {
-            assert_eq!(ServerSpec::parse(line).expect(line).to_string(), printed);
+            let spec = ServerSpec::parse(line).expect(line);
+            assert_eq!(spec.to_string(), printed);
+            assert_eq!(ServerSpec::parse(printed), Some(spec));
         }
     }
 

@@ -392,6 +392,10 @@ impl Replica {
                 ),
                 Outcome::Write(verdict),
             ) => self.reply(session, generation, sequence, verdict),
+            (_, Outcome::Reconfigured { session, generation, sequence, zxid, result }) => {
+                let verdict = Verdict::Applied { zxid, result, over_quota: Vec::new() };
+                self.reply(session, generation, sequence, verdict);
+            }
             (
                 _,
                 Outcome::SessionCreated { session, generation, timeout_ms, .. }
@@ -453,7 +457,7 @@ impl Replica {
             ) => self.reply(session, generation, sequence, Verdict::Void(reason)),
             // The session was attached meanwhile: look at it again when it is due.
             (_, Outcome::EndVoid { session, .. }) => self.expiry.end_was_void(session, now),
-            (DecodedCommand::Plain(Command::RegisterBoot { server, boot }), _)
+            (DecodedCommand::Plain(Command::RegisterBoot { server, boot, .. }), _)
                 if !self.serving && server == self.settings.server && boot == self.lane.boot =>
             {
                 self.start_serving(state, now);
@@ -546,7 +550,7 @@ impl Replica {
     }
 
     fn registration(&self) -> Command<'static> {
-        Command::RegisterBoot { server: self.settings.server, boot: self.lane.boot }
+        Command::RegisterBoot { server: self.settings.server, boot: self.lane.boot, nonce: 0 }
     }
 
     fn start_serving(&mut self, state: &State, now: Millis) {

@@ -2,14 +2,15 @@
 //!
 //! A client's operation is kept as the bytes it sent, so a server that forwards one need not understand it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use ostler_tree::{Command, EndCause, EndCondition, Settings};
-use ostler_types::{AuthId, ErrorCode, Generation, Sequence, SessionId, Zxid};
+use ostler_tree::{Command, EndCause, EndCondition, Member, Settings};
+use ostler_types::member::ServerSpec;
+use ostler_types::{AuthId, ErrorCode, Generation, LogIndex, Sequence, SessionId, Zxid};
 use ostler_wire::{Limits, OpCode, Request};
 
 /// Version of the batch layout. Readers keep every version ever written.
@@ -22,7 +23,8 @@ pub const MAX_BATCH_COMMANDS: u32 = 1024;
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
 mod kind {
-    pub(super) const REGISTER_BOOT: u8 = 1;
+    /// Without a nonce; written until version 0.1.
+    pub(super) const REGISTER_BOOT_WITHOUT_NONCE: u8 = 1;
     pub(super) const CREATE_SESSION: u8 = 2;
     pub(super) const ATTACH: u8 = 3;
     pub(super) const END_SESSION: u8 = 4;
@@ -31,6 +33,11 @@ mod kind {
     pub(super) const CLEAN: u8 = 7;
     pub(super) const CONFIGURE: u8 = 8;
     pub(super) const BOOTSTRAP: u8 = 9;
+    pub(super) const REGISTER_BOOT: u8 = 10;
+    pub(super) const ADOPT_MEMBERS: u8 = 11;
+    pub(super) const FINISH_RECONFIG: u8 = 12;
+    pub(super) const ABANDON_RECONFIG: u8 = 13;
+    pub(super) const BEGIN_REPLACE: u8 = 14;
 }
 
 /// A log entry that cannot be read although it passed its checksum: written by a newer version, or by a bug.
@@ -49,6 +56,23 @@ pub enum CommandError {
     /// The bytes end early or contradict themselves.
     #[error("log entry is malformed in {0}")]
     Malformed(&'static str),
+}
+
+/// Version of a membership entry's context.
+const CONTEXT_VERSION: u8 = 1;
+
+/// The context of a membership entry (raft's conf change) that is about a server's node.
+pub fn membership_context(server: u8) -> [u8; 2] {
+    [CONTEXT_VERSION, server]
+}
+
+/// The server a membership entry is about. An entry whose context is empty or cannot be read changes the nodes of
+/// the log and no member.
+pub fn parse_membership_context(context: &[u8]) -> Option<u8> {
+    match *context {
+        [CONTEXT_VERSION, server @ 1..=254] => Some(server),
+        _ => None,
+    }
 }
 
 /// Commands on their way into the log, already in the form they will have there.
@@ -90,9 +114,10 @@ impl CommandBuffer {
     /// Any command but a write.
     pub fn push_command(&mut self, command: &Command<'_>) {
         match command {
-            Command::RegisterBoot { server, boot } => self.push(kind::REGISTER_BOOT, |b| {
+            Command::RegisterBoot { server, boot, nonce } => self.push(kind::REGISTER_BOOT, |b| {
                 b.push(*server);
                 b.extend_from_slice(&boot.to_be_bytes());
+                b.extend_from_slice(&nonce.to_be_bytes());
             }),
             Command::CreateSession { server, boot, number, timeout_ms, secret_hash } => {
                 self.push(kind::CREATE_SESSION, |b| {
@@ -131,6 +156,20 @@ impl CommandBuffer {
             Command::Bootstrap { zxid } => {
                 self.push(kind::BOOTSTRAP, |b| b.extend_from_slice(&zxid.0.to_be_bytes()));
             }
+            Command::AdoptMembers { members } => {
+                self.push(kind::ADOPT_MEMBERS, |b| put_members(b, members));
+            }
+            Command::FinishReconfig { begun } => {
+                self.push(kind::FINISH_RECONFIG, |b| b.extend_from_slice(&begun.0.to_be_bytes()));
+            }
+            Command::AbandonReconfig { begun, error } => self.push(kind::ABANDON_RECONFIG, |b| {
+                b.extend_from_slice(&begun.0.to_be_bytes());
+                b.extend_from_slice(&error.code().to_be_bytes());
+            }),
+            Command::BeginReplace { server, node } => self.push(kind::BEGIN_REPLACE, |b| {
+                b.push(*server);
+                b.extend_from_slice(&node.to_be_bytes());
+            }),
             Command::Write { .. } => unreachable!("writes are kept as received: push_write"),
         }
     }
@@ -339,7 +378,12 @@ impl AuthCache {
 fn decode<'a>(bytes: &'a [u8], auth: &mut AuthCache) -> Result<DecodedCommand<'a>, CommandError> {
     let mut f = Fields(bytes);
     let command = match f.u8("command kind")? {
-        kind::REGISTER_BOOT => Command::RegisterBoot { server: f.u8("server")?, boot: f.u32("boot")? },
+        kind::REGISTER_BOOT_WITHOUT_NONCE => {
+            Command::RegisterBoot { server: f.u8("server")?, boot: f.u32("boot")?, nonce: 0 }
+        }
+        kind::REGISTER_BOOT => {
+            Command::RegisterBoot { server: f.u8("server")?, boot: f.u32("boot")?, nonce: f.u64("nonce")? }
+        }
         kind::CREATE_SESSION => Command::CreateSession {
             server: f.u8("server")?,
             boot: f.u32("boot")?,
@@ -366,10 +410,7 @@ fn decode<'a>(bytes: &'a [u8], auth: &mut AuthCache) -> Result<DecodedCommand<'a
         },
         kind::REFUSED => {
             let (session, generation, sequence) = f.position()?;
-            let code = f.u32("error")? as i32;
-            let error = ErrorCode::from_code(code)
-                .ok_or(CommandError::Unknown { what: "error code", value: code.into() })?;
-            Command::Refused { session, generation, sequence, error }
+            Command::Refused { session, generation, sequence, error: f.error()? }
         }
         kind::CLEAN => {
             let (czxid, mzxid) = (Zxid(f.i64("czxid")?), Zxid(f.i64("mzxid")?));
@@ -379,6 +420,12 @@ fn decode<'a>(bytes: &'a [u8], auth: &mut AuthCache) -> Result<DecodedCommand<'a
         }
         kind::CONFIGURE => Command::Configure(f.settings()?),
         kind::BOOTSTRAP => Command::Bootstrap { zxid: Zxid(f.i64("zxid")?) },
+        kind::ADOPT_MEMBERS => Command::AdoptMembers { members: f.members()? },
+        kind::FINISH_RECONFIG => Command::FinishReconfig { begun: LogIndex(f.u64("pending reconfig")?) },
+        kind::ABANDON_RECONFIG => {
+            Command::AbandonReconfig { begun: LogIndex(f.u64("pending reconfig")?), error: f.error()? }
+        }
+        kind::BEGIN_REPLACE => Command::BeginReplace { server: f.u8("server")?, node: f.u64("node")? },
         kind::WRITE => {
             let (session, generation, sequence) = f.position()?;
             let length = f.u32("identities")?;
@@ -405,8 +452,9 @@ fn put_position(b: &mut Vec<u8>, session: SessionId, generation: Generation, seq
     b.extend_from_slice(&sequence.0.to_be_bytes());
 }
 
-/// Bits of the switches in a CONFIGURE command.
-const SWITCHES: u8 = 0b1_1111;
+/// Bits of the switches in a CONFIGURE command. The last one is standaloneEnabled inverted: older logs, which
+/// do not have it, mean "on".
+const SWITCHES: u8 = 0b11_1111;
 
 fn put_settings(b: &mut Vec<u8>, settings: &Settings) {
     let Settings {
@@ -415,13 +463,33 @@ fn put_settings(b: &mut Vec<u8>, settings: &Settings) {
         extended_types_enabled,
         digest_enabled,
         reconfig_enabled,
+        standalone_enabled,
         container_max_never_used_ms,
         feature_level,
     } = *settings;
-    let switches = [skip_acl, enforce_quota, extended_types_enabled, digest_enabled, reconfig_enabled];
+    let switches = [
+        skip_acl,
+        enforce_quota,
+        extended_types_enabled,
+        digest_enabled,
+        reconfig_enabled,
+        !standalone_enabled,
+    ];
     b.push(switches.iter().enumerate().map(|(bit, &on)| u8::from(on) << bit).sum());
     b.extend_from_slice(&container_max_never_used_ms.to_be_bytes());
     b.extend_from_slice(&feature_level.to_be_bytes());
+}
+
+fn put_members(b: &mut Vec<u8>, members: &BTreeMap<u8, Member>) {
+    b.push(members.len() as u8);
+    for (&server, Member { node, spec }) in members {
+        let spec = spec.to_string();
+        b.push(server);
+        // No disk has node id 0.
+        b.extend_from_slice(&node.unwrap_or(0).to_be_bytes());
+        b.extend_from_slice(&(spec.len() as u32).to_be_bytes());
+        b.extend_from_slice(spec.as_bytes());
+    }
 }
 
 fn put_condition(b: &mut Vec<u8>, condition: EndCondition) {
@@ -477,9 +545,29 @@ impl<'a> Fields<'a> {
             extended_types_enabled: on(2),
             digest_enabled: on(3),
             reconfig_enabled: on(4),
+            standalone_enabled: !on(5),
             container_max_never_used_ms: self.i64("never-used interval")?,
             feature_level: self.u32("feature level")?,
         })
+    }
+
+    fn error(&mut self) -> Result<ErrorCode, CommandError> {
+        let code = self.u32("error")? as i32;
+        ErrorCode::from_code(code).ok_or(CommandError::Unknown { what: "error code", value: code.into() })
+    }
+
+    fn members(&mut self) -> Result<BTreeMap<u8, Member>, CommandError> {
+        let mut members = BTreeMap::new();
+        for _ in 0..self.u8("number of members")? {
+            let server = self.u8("server")?;
+            let node = Some(self.u64("node")?).filter(|&node| node != 0);
+            let spec = ServerSpec::parse(self.text("server line")?);
+            let spec = spec.ok_or(CommandError::Malformed("server line"))?;
+            if members.insert(server, Member { node, spec }).is_some() {
+                return Err(CommandError::Malformed("members"));
+            }
+        }
+        Ok(members)
     }
 
     fn condition(&mut self) -> Result<EndCondition, CommandError> {
@@ -531,10 +619,83 @@ mod tests {
         }
     }
 
+    fn members() -> BTreeMap<u8, Member> {
+        let member = |node, spec| Member { node, spec: ServerSpec::parse(spec).unwrap() };
+        BTreeMap::from([
+            (1, member(Some(9), "10.0.0.1:2888:3888;2181")),
+            (254, member(None, "[::1]:2888:3888:observer")),
+        ])
+    }
+
+    /// The bytes that a released version wrote, or this one writes: a log that has them can be read for ever.
+    #[test]
+    fn bytes_of_commands_do_not_change() {
+        let nonce = 0x0102_0304_0506_0708;
+        let line_1 = b"10.0.0.1:2888:3888:participant;0.0.0.0:2181";
+        let line_254 = b"[0:0:0:0:0:0:0:1]:2888:3888:observer";
+        let mut adopt = vec![11, 2, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, line_1.len() as u8];
+        adopt.extend_from_slice(line_1);
+        adopt.extend_from_slice(&[254, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, line_254.len() as u8]);
+        adopt.extend_from_slice(line_254);
+        let settings = Settings { standalone_enabled: false, ..Settings::default() };
+        let golden: [(&[u8], Command<'_>, bool); 7] = [
+            (&[1, 3, 0, 0, 1, 2], Command::RegisterBoot { server: 3, boot: 258, nonce: 0 }, false),
+            (
+                &[10, 3, 0, 0, 1, 2, 1, 2, 3, 4, 5, 6, 7, 8],
+                Command::RegisterBoot { server: 3, boot: 258, nonce },
+                true,
+            ),
+            (&adopt, Command::AdoptMembers { members: members() }, true),
+            (&[12, 0, 0, 0, 0, 0, 0, 1, 2], Command::FinishReconfig { begun: LogIndex(258) }, true),
+            (
+                &[13, 0, 0, 0, 0, 0, 0, 1, 2, 0xff, 0xff, 0xff, 0xf3],
+                Command::AbandonReconfig { begun: LogIndex(258), error: ErrorCode::NewConfigNoQuorum },
+                true,
+            ),
+            (
+                &[14, 3, 1, 2, 3, 4, 5, 6, 7, 8],
+                Command::BeginReplace { server: 3, node: 0x0102_0304_0506_0708 },
+                true,
+            ),
+            (&[8, 0b10_1000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Command::Configure(settings), true),
+        ];
+        for (bytes, command, is_written) in golden {
+            let Ok(DecodedCommand::Plain(read)) = decode(bytes, &mut AuthCache::default()) else { panic!() };
+            assert_eq!(read, command);
+            let mut buffer = CommandBuffer::default();
+            buffer.push_command(&command);
+            assert_eq!(buffer.bytes[4..] == *bytes, is_written, "{command:?}: {:?}", buffer.bytes);
+        }
+    }
+
+    #[test]
+    fn a_context_names_a_server_or_nothing() {
+        assert_eq!(membership_context(7), [1, 7]);
+        assert_eq!(parse_membership_context(&membership_context(254)), Some(254));
+        for unreadable in [&[][..], &[1], &[1, 0], &[1, 255], &[2, 7], &[1, 7, 0]] {
+            assert_eq!(parse_membership_context(unreadable), None, "{unreadable:?}");
+        }
+    }
+
+    #[test]
+    fn members_that_contradict_themselves_are_malformed() {
+        let twice: Vec<u8> =
+            [[1u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5].as_slice(), b"a:1:2"].concat().repeat(2);
+        let with_count = |count: u8, rest: &[u8]| [&[11, count], rest].concat();
+        let read = |bytes: &[u8]| decode(bytes, &mut AuthCache::default()).map(drop);
+        assert_eq!(read(&with_count(2, &twice)), Err(CommandError::Malformed("members")));
+        assert_eq!(read(&with_count(1, &twice[..18])), Ok(()));
+        assert_eq!(read(&with_count(1, &twice[..17])), Err(CommandError::Malformed("server line")));
+        assert_eq!(
+            read(&with_count(1, &twice)),
+            Err(CommandError::Malformed("bytes after a command's last field"))
+        );
+    }
+
     #[test]
     fn every_command_reads_back_as_written() {
         let (session, generation, sequence) = (SessionId(-5), Generation(3), Sequence(9));
-        round_trip(Command::RegisterBoot { server: 7, boot: 0x0102_0304 });
+        round_trip(Command::RegisterBoot { server: 7, boot: 0x0102_0304, nonce: u64::MAX });
         let secret_hash = std::array::from_fn(|i| i as u8);
         round_trip(Command::CreateSession { server: 1, boot: 2, number: 3, timeout_ms: 4, secret_hash });
         round_trip(Command::Attach { session, seen: generation, timeout_ms: 30_000, server: 254 });
@@ -550,13 +711,20 @@ mod tests {
         round_trip(Command::Refused { session, generation, sequence, error: ErrorCode::BadArguments });
         round_trip(Command::Clean { path: "/grün", czxid: Zxid(1), mzxid: Zxid(2) });
         round_trip(Command::Bootstrap { zxid: Zxid(1 << 40) });
-        for bit in 0..5 {
+        round_trip(Command::AdoptMembers { members: BTreeMap::new() });
+        round_trip(Command::AdoptMembers { members: members() });
+        round_trip(Command::FinishReconfig { begun: LogIndex(7) });
+        let error = ErrorCode::NewConfigNoQuorum;
+        round_trip(Command::AbandonReconfig { begun: LogIndex(7), error });
+        round_trip(Command::BeginReplace { server: 2, node: u64::MAX });
+        for bit in 0..6 {
             round_trip(Command::Configure(Settings {
                 skip_acl: bit == 0,
                 enforce_quota: bit == 1,
                 extended_types_enabled: bit == 2,
                 digest_enabled: bit == 3,
                 reconfig_enabled: bit == 4,
+                standalone_enabled: bit == 5,
                 container_max_never_used_ms: 5,
                 feature_level: 6,
             }));
@@ -595,10 +763,10 @@ mod tests {
         let mut builder = BatchBuilder::default();
         let mut buffer = CommandBuffer::default();
         for boot in 0..MAX_BATCH_COMMANDS + 1 {
-            buffer.push_command(&Command::RegisterBoot { server: 1, boot });
+            buffer.push_command(&Command::RegisterBoot { server: 1, boot, nonce: 0 });
         }
         assert_eq!(builder.append(&mut buffer), (0, 0));
-        buffer.push_command(&Command::RegisterBoot { server: 1, boot: 0 });
+        buffer.push_command(&Command::RegisterBoot { server: 1, boot: 0, nonce: 0 });
         assert_eq!(builder.append(&mut buffer), (1, 1));
         let path = "x".repeat(MAX_BATCH_BYTES);
         buffer.push_command(&Command::Clean { path: &path, czxid: Zxid(0), mzxid: Zxid(0) });
@@ -620,7 +788,7 @@ mod tests {
         builder.append(&mut buffer);
         assert_eq!(builder.take(2 * MAX_BATCH_BYTES, 0).len(), 2);
         assert!(!builder.is_empty());
-        buffer.push_command(&Command::RegisterBoot { server: 1, boot: 1 });
+        buffer.push_command(&Command::RegisterBoot { server: 1, boot: 1, nonce: 0 });
         assert_eq!(builder.append(&mut buffer), (1, 0), "behind what is left");
         assert_eq!(builder.take(1, 0).len(), 1, "at least one");
         assert_eq!(builder.take(1, 0).len(), 1);

@@ -25,7 +25,7 @@ mod shard;
 mod watches;
 
 pub use auth::{AuthSettings, DigestAlgorithm};
-pub use command::CommandError;
+pub use command::{CommandError, membership_context, parse_membership_context};
 pub use inbox::{Inbox, Publication, Published};
 pub use replica::{
     CleanerSettings, Handshake, Proposal, Replica, ReplicaSettings, SessionEnd, ShardRequests,

@@ -1,6 +1,6 @@
 //! From what a client sent to what the tree is asked to do.
 
-use ostler_tree::Operation;
+use ostler_tree::{Operation, ReconfigRequest};
 use ostler_wire::multi::WriteOp;
 use ostler_wire::{Create, CreateForm, Request};
 
@@ -16,7 +16,14 @@ pub(crate) fn to_operation<'r>(request: &'r Request<'_>) -> Option<Operation<'r>
             Operation::SetAcl { path, acl: to_acl(acl.as_deref()), version: *version }
         }
         Request::Multi(ops) => Operation::Multi(ops.iter().map(to_sub_operation).collect()),
-        Request::Reconfig { .. } => Operation::Reconfig,
+        Request::Reconfig { joining, leaving, new_members, config_id } => {
+            Operation::Reconfig(ReconfigRequest {
+                joining: joining.as_deref(),
+                leaving: leaving.as_deref(),
+                new_members: new_members.as_deref(),
+                config_version: *config_id,
+            })
+        }
         _ => return None,
     })
 }

@@ -38,7 +38,7 @@ fn main() {
 fn measure(znodes: u64, name_len: usize, data_len: usize) -> f64 {
     let mut state = State::new();
     state.begin_entry(Term(1), LogIndex(1), 0);
-    state.apply(&Command::RegisterBoot { server: 1, boot: 1 }, None);
+    state.apply(&Command::RegisterBoot { server: 1, boot: 1, nonce: 1 }, None);
     let create =
         Command::CreateSession { server: 1, boot: 1, number: 1, timeout_ms: 1, secret_hash: [0; 32] };
     let Outcome::SessionCreated { session, .. } = state.apply(&create, None) else { unreachable!() };

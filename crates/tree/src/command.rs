@@ -1,8 +1,10 @@
 //! What the log can ask of the state: commands, and the operations inside a write.
 
-use ostler_types::{AuthId, ErrorCode, Generation, NodeKind, Perms, Sequence, SessionId, Zxid};
+use std::collections::BTreeMap;
 
-use crate::Settings;
+use ostler_types::{AuthId, ErrorCode, Generation, LogIndex, NodeKind, Perms, Sequence, SessionId, Zxid};
+
+use crate::{Member, ReconfigRequest, Settings};
 
 /// One logged command. Applying it reads nothing but the command, the stamp of its entry
 /// ([`State::begin_entry`](crate::State::begin_entry)) and the state itself.
@@ -16,6 +18,10 @@ pub enum Command<'a> {
         server: u8,
         /// Number of the run, from 1.
         boot: u32,
+        /// Drawn by the run. Two runs of one server may choose the same number while the registration of the
+        /// first is still on its way: the lane is that run's whose nonce comes back. 0 in logs that are older
+        /// than the nonce.
+        nonce: u64,
     },
     /// Creates a session (consumes a zxid, as ZooKeeper's createSession does).
     CreateSession {
@@ -98,6 +104,36 @@ pub enum Command<'a> {
     Bootstrap {
         /// The zxid the next transaction follows.
         zxid: Zxid,
+    },
+    /// A standalone server becomes an ensemble of those its configuration names, itself as a rule. Ignored if
+    /// there are members already. Consumes a zxid, which is the version of the membership.
+    AdoptMembers {
+        /// By server id. Those with a node are voters and learners from now on, as raft has them already; at
+        /// least one votes.
+        members: BTreeMap<u8, Member>,
+    },
+    /// The pending change is complete. Applied only if [`Membership::may_finish`](crate::Membership::may_finish)
+    /// holds; a client's reconfig then consumes a zxid, which is the new version, and is answered.
+    FinishReconfig {
+        /// Which: [`PendingReconfig::begun`](crate::PendingReconfig::begun).
+        begun: LogIndex,
+    },
+    /// The pending change will not be completed; the members stay as they are. A client's reconfig consumes a
+    /// zxid and is answered with `error`.
+    AbandonReconfig {
+        /// Which: [`PendingReconfig::begun`](crate::PendingReconfig::begun).
+        begun: LogIndex,
+        /// The answer, [`ErrorCode::NewConfigNoQuorum`] as a rule.
+        error: ErrorCode,
+    },
+    /// A member comes back with an empty disk (4c): its old node is to leave and the new one to take its place,
+    /// without an operator. Ignored while another change is pending, if there is no such member, or if the node
+    /// belongs to somebody. Consumes no zxid, nor does its end.
+    BeginReplace {
+        /// Which member.
+        server: u8,
+        /// Its new node.
+        node: u64,
     },
 }
 
@@ -193,8 +229,9 @@ pub enum Operation<'a> {
     /// All or nothing. A multi or reconfig inside a multi cannot be decoded from the wire; one that is built
     /// anyway fails that element with `MarshallingError`.
     Multi(Vec<Operation<'a>>),
-    /// reconfig: refused as a standalone server refuses it.
-    Reconfig,
+    /// reconfig: validated and remembered, answered when the leader has brought it about (invariant 15).
+    /// Inside a multi it is not an operation.
+    Reconfig(ReconfigRequest<'a>),
 }
 
 /// An ACL entry as it came off the wire, where strings can be null. Whether it is valid is decided when it is

@@ -11,9 +11,11 @@ use crc32fast::Hasher as Crc32;
 use ostler_types::{Acl, Perms, SessionId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::membership::Membership;
 use crate::nodes::{Meta, Node};
 use crate::session::{Lanes, LastWrite, Session};
 use crate::settings::Settings;
+use crate::snapshot::encode_membership;
 use crate::state::Position;
 
 /// Version of ZooKeeper's digest algorithm that [`crate::State::tree_digest`] follows.
@@ -142,6 +144,15 @@ pub(crate) fn of_session(id: SessionId, row: &Session) -> u64 {
     xxh3_64(&bytes)
 }
 
+/// What the membership adds to the agreement digest; nothing on a standalone server.
+pub(crate) fn of_membership(membership: &Membership) -> Option<u64> {
+    (*membership != Membership::default()).then(|| {
+        let mut bytes = Vec::new();
+        encode_membership(&mut bytes, membership);
+        xxh3_64(&bytes)
+    })
+}
+
 /// The agreement digest from the sums over znodes and sessions and from the parts that are few.
 ///
 /// It must not change with the software: servers of two versions compare it while an ensemble is upgraded. A
@@ -152,6 +163,7 @@ pub(crate) fn agreement(
     position: &Position,
     settings: &Settings,
     lanes: &Lanes,
+    membership: Option<u64>,
 ) -> u64 {
     let &Position { term, index, zxid, time_ms } = position;
     let &Settings {
@@ -160,10 +172,18 @@ pub(crate) fn agreement(
         extended_types_enabled,
         digest_enabled,
         reconfig_enabled,
+        standalone_enabled,
         container_max_never_used_ms,
         feature_level,
     } = settings;
-    let flags = [skip_acl, enforce_quota, extended_types_enabled, digest_enabled, reconfig_enabled];
+    let flags = [
+        skip_acl,
+        enforce_quota,
+        extended_types_enabled,
+        digest_enabled,
+        reconfig_enabled,
+        !standalone_enabled,
+    ];
     let flags = flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u64::from(flag));
     let fixed = [
         znodes,
@@ -177,5 +197,9 @@ pub(crate) fn agreement(
         u64::from(feature_level),
     ];
     let lanes = lanes.iter().flat_map(|(server, lane)| [u64::from(server), u64::from(lane.boot), lane.last]);
-    fixed.into_iter().chain(lanes).fold(0, |digest, part| xxh3_64_with_seed(&part.to_be_bytes(), digest))
+    fixed
+        .into_iter()
+        .chain(lanes)
+        .chain(membership)
+        .fold(0, |digest, part| xxh3_64_with_seed(&part.to_be_bytes(), digest))
 }

@@ -1,4 +1,4 @@
-//! Ostler's replicated state: znodes, ACLs, quotas, sessions, and what a log entry does to them.
+//! Ostler's replicated state: znodes, ACLs, quotas, sessions, membership, and what a log entry does to them.
 //!
 //! Everything here is deterministic. [`State::apply`] reads a [`Command`] and the state, never a clock, a
 //! random number, a local setting or the order of a hash map, so every server that applies the same log has
@@ -11,7 +11,7 @@
 //!
 //! let mut state = State::new();
 //! state.begin_entry(Term(1), LogIndex(1), 1_700_000_000_000);
-//! state.apply(&Command::RegisterBoot { server: 1, boot: 1 }, None);
+//! state.apply(&Command::RegisterBoot { server: 1, boot: 1, nonce: 1 }, None);
 //! let created = Command::CreateSession {
 //!     server: 1, boot: 1, number: 1, timeout_ms: 10_000, secret_hash: [0; 32],
 //! };
@@ -33,11 +33,13 @@
 //!
 //! Inside: `transaction` validates and performs operations on `tree`, whose primitives keep digests, sizes and
 //! ephemerals right and can be undone; `nodes` is the memory they live in; `session` judges numbered requests;
+//! `membership` is who belongs to the ensemble and how that changes;
 //! `snapshot` writes the state at one log index while it goes on changing, and reads it back.
 
 pub mod acl;
 mod command;
 mod digest;
+mod membership;
 mod nodes;
 mod outcome;
 mod quota;
@@ -51,6 +53,9 @@ mod tree;
 
 pub use command::{AclEntry, Command, EndCause, EndCondition, MAX_BOOT, Operation};
 pub use digest::TREE_DIGEST_VERSION;
+pub use membership::{
+    Member, Membership, MembershipChange, PendingChange, PendingReconfig, ReconfigRequest, Step,
+};
 pub use nodes::Owner;
 pub use outcome::{
     Change, Ignored, MultiResult, OpResult, Outcome, QuotaExceeded, QuotaResource, Verdict, Void,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ostler_types::{ErrorCode, EventType, Generation, SessionId, Stat, Zxid};
+use ostler_types::{ErrorCode, EventType, Generation, Sequence, SessionId, Stat, Zxid};
 
 use crate::acl::AclList;
 use crate::command::EndCause;
@@ -18,6 +18,8 @@ pub enum Outcome {
         server: u8,
         /// Number of the run.
         boot: u32,
+        /// Of the run that registered it.
+        nonce: u64,
     },
     /// The session exists.
     SessionCreated {
@@ -84,6 +86,40 @@ pub enum Outcome {
         /// The value.
         zxid: Zxid,
     },
+    /// There are members now.
+    MembersAdopted {
+        /// Of the change, and their version.
+        zxid: Zxid,
+    },
+    /// A client's reconfig, pending until now, has its answer.
+    Reconfigured {
+        /// Whose.
+        session: SessionId,
+        /// Generation of the connection it came on; the session may have been attached elsewhere since.
+        generation: Generation,
+        /// Its number.
+        sequence: Sequence,
+        /// The transaction's zxid.
+        zxid: Zxid,
+        /// [`OpResult::Config`], or the error it was abandoned with.
+        result: Result<OpResult, ErrorCode>,
+    },
+    /// The replacement is pending.
+    ReplaceBegun {
+        /// Of which member.
+        server: u8,
+        /// Its new node.
+        node: u64,
+    },
+    /// The replacement is no longer pending.
+    ReplaceEnded {
+        /// Of which member.
+        server: u8,
+        /// Its new node.
+        node: u64,
+        /// Whether it was completed rather than abandoned.
+        is_done: bool,
+    },
     /// The command changed nothing and consumed nothing.
     Ignored(Ignored),
 }
@@ -100,6 +136,9 @@ pub enum Verdict {
         /// Quotas this write exceeded, for a rate-limited log line. Empty costs nothing.
         over_quota: Vec<QuotaExceeded>,
     },
+    /// It was next in its session's order and consumed its sequence, but no zxid: its answer comes later, as
+    /// [`Outcome::Reconfigured`].
+    Pending,
     /// It was not, and nothing changed.
     Void(Void),
 }
@@ -130,6 +169,14 @@ pub enum Ignored {
     NotIdle,
     /// A start zxid before the current one, or so large that counting on would overflow.
     ZxidOutOfRange,
+    /// Members to adopt where there are some already, or none of whom votes.
+    NotAdopted,
+    /// The end of a change that is not pending.
+    NoSuchReconfig,
+    /// The completion of a change whose nodes are not what it wants.
+    NotComplete,
+    /// A replacement while another change is pending, of no member, or by a node that belongs to somebody.
+    NotReplaceable,
 }
 
 /// The successful answer of an operation.
@@ -149,6 +196,13 @@ pub enum OpResult {
     DataSet(Stat),
     /// The ACL has changed.
     AclSet(Stat),
+    /// The membership has changed.
+    Config {
+        /// The new data of `/zookeeper/config`.
+        data: Arc<str>,
+        /// Its Stat.
+        stat: Stat,
+    },
     /// The version is as expected.
     Checked,
     /// One result per operation.

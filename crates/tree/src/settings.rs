@@ -12,9 +12,10 @@ pub struct Settings {
     pub extended_types_enabled: bool,
     /// `zookeeper.digest.enabled`: the history behind the `hash` word is kept.
     pub digest_enabled: bool,
-    /// `reconfigEnabled`: reconfig answers Unimplemented (as a standalone server does) instead of
-    /// ReconfigDisabled.
+    /// `reconfigEnabled`: without it reconfig answers ReconfigDisabled.
     pub reconfig_enabled: bool,
+    /// `standaloneEnabled`: a reconfig must leave two voters, without it one.
+    pub standalone_enabled: bool,
     /// `znode.container.maxNeverUsedIntervalMs`: a container that never had a child may be cleaned after this
     /// many milliseconds; 0 never.
     pub container_max_never_used_ms: i64,
@@ -31,6 +32,7 @@ impl Default for Settings {
             extended_types_enabled: false,
             digest_enabled: true,
             reconfig_enabled: false,
+            standalone_enabled: true,
             container_max_never_used_ms: 0,
             feature_level: 1,
         }

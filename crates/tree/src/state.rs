@@ -1,11 +1,12 @@
 //! The replicated state: applying commands to it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ostler_types::{ErrorCode, Generation, LogIndex, Sequence, SessionId, Term, Zxid};
 
 use crate::command::{Command, EndCause, EndCondition, Operation};
 use crate::digest::{self, TREE_DIGEST_VERSION};
+use crate::membership::{Member, Membership};
 use crate::nodes::{NodeId, Owner, PathCursor};
 use crate::outcome::{Change, Ignored, MultiResult, OpResult, Outcome, Verdict, Void};
 use crate::session::{Lanes, LastWrite, Session, SessionTable};
@@ -23,6 +24,7 @@ pub struct State {
     pub(crate) sessions: SessionTable,
     pub(crate) lanes: Lanes,
     pub(crate) settings: Settings,
+    pub(crate) membership: Membership,
     pub(crate) position: Position,
     pub(crate) tree_digests: VecDeque<TreeDigest>,
     /// Counts snapshot walks, so that a handle of an ended one is recognised.
@@ -81,10 +83,29 @@ impl State {
             sessions: SessionTable::default(),
             lanes: Lanes::default(),
             settings: Settings::default(),
+            membership: Membership::default(),
             position: Position::default(),
             tree_digests: VecDeque::new(),
             walks: 0,
         }
+    }
+
+    /// The state of an ensemble's founding snapshot: as if one entry, of term 1, had made `members` and brought
+    /// the log's clock to `time_ms`. Nodes of members that are not among `voters` are learners. The first epoch
+    /// begins with the first entry of a later term.
+    pub fn founded(
+        index_seed: u64,
+        members: BTreeMap<u8, Member>,
+        voters: BTreeSet<u64>,
+        time_ms: i64,
+    ) -> State {
+        let mut state = State::with_index_seed(index_seed);
+        state.position = Position { term: Term(1), index: LogIndex(1), zxid: Zxid::ZERO, time_ms };
+        let nodes: BTreeSet<u64> = members.values().filter_map(|member| member.node).collect();
+        let learners = nodes.difference(&voters).copied().collect();
+        state.membership = Membership { version: Zxid::ZERO, members, voters, learners, pending: None };
+        state.put_config(Zxid::ZERO, None);
+        state
     }
 
     /// What a restore fills in.
@@ -96,12 +117,13 @@ impl State {
     /// begins a new epoch of zxids (10a); time never goes backwards (14). An entry without commands (a term
     /// opening, a membership change) is begun too.
     pub fn begin_entry(&mut self, term: Term, index: LogIndex, time_ms: i64) {
+        self.position.index = index;
+        self.position.time_ms = self.position.time_ms.max(time_ms);
         if term > self.position.term {
             self.position.term = term;
             self.position.zxid = self.position.zxid.next_epoch();
+            self.date_founding();
         }
-        self.position.index = index;
-        self.position.time_ms = self.position.time_ms.max(time_ms);
     }
 
     /// Applies one command. It never fails: what the command cannot do is part of its outcome.
@@ -117,8 +139,8 @@ impl State {
             Command::Refused { session, generation, sequence, error } => {
                 Outcome::Write(self.refused(*session, *generation, *sequence, *error))
             }
-            Command::RegisterBoot { server, boot } => match self.lanes.register(*server, *boot) {
-                Ok(()) => Outcome::BootRegistered { server: *server, boot: *boot },
+            Command::RegisterBoot { server, boot, nonce } => match self.lanes.register(*server, *boot) {
+                Ok(()) => Outcome::BootRegistered { server: *server, boot: *boot, nonce: *nonce },
                 Err(ignored) => Outcome::Ignored(ignored),
             },
             Command::CreateSession { server, boot, number, timeout_ms, secret_hash } => {
@@ -146,6 +168,10 @@ impl State {
                 self.position.zxid = *zxid;
                 Outcome::Bootstrapped { zxid: *zxid }
             }
+            Command::AdoptMembers { members } => self.adopt_members(members, changes),
+            Command::FinishReconfig { begun } => self.finish_reconfig(*begun, changes),
+            Command::AbandonReconfig { begun, error } => self.abandon_reconfig(*begun, *error),
+            Command::BeginReplace { server, node } => self.begin_replace(*server, *node),
         }
     }
 
@@ -159,6 +185,12 @@ impl State {
     ) -> Verdict {
         if let Err(void) = self.sessions.judge(who.session, generation, sequence) {
             return Verdict::Void(void);
+        }
+        if let Operation::Reconfig(request) = operation {
+            return match self.begin_reconfig(who, generation, sequence, request) {
+                Ok(()) => Verdict::Pending,
+                Err(error) => self.fail(who.session, generation, sequence, error),
+            };
         }
         let mut transaction = self.transaction(changes);
         let result = transaction.run(who, operation);
@@ -183,9 +215,20 @@ impl State {
         sequence: Sequence,
         error: ErrorCode,
     ) -> Verdict {
-        if let Err(void) = self.sessions.judge(session, generation, sequence) {
-            return Verdict::Void(void);
+        match self.sessions.judge(session, generation, sequence) {
+            Ok(()) => self.fail(session, generation, sequence, error),
+            Err(void) => Verdict::Void(void),
         }
+    }
+
+    /// A write that is next in its session's order takes its number and a zxid, and changes nothing else.
+    fn fail(
+        &mut self,
+        session: SessionId,
+        generation: Generation,
+        sequence: Sequence,
+        error: ErrorCode,
+    ) -> Verdict {
         let zxid = self.position.zxid.next();
         self.consume(session, LastWrite { generation, sequence, zxid, error: error.code() });
         self.commit(zxid);
@@ -296,7 +339,10 @@ impl State {
             }
     }
 
-    fn transaction<'s, 'c>(&'s mut self, changes: Option<&'c mut Vec<Change>>) -> Transaction<'s, 'c> {
+    pub(crate) fn transaction<'s, 'c>(
+        &'s mut self,
+        changes: Option<&'c mut Vec<Change>>,
+    ) -> Transaction<'s, 'c> {
         Transaction {
             tree: &mut self.tree,
             settings: &self.settings,
@@ -308,7 +354,7 @@ impl State {
     }
 
     /// A request took its number, whether it succeeded or not.
-    fn consume(&mut self, session: SessionId, write: LastWrite) {
+    pub(crate) fn consume(&mut self, session: SessionId, write: LastWrite) {
         self.sessions.update(session, |row| {
             row.sequence = write.sequence;
             row.last_write = Some(write);
@@ -316,7 +362,7 @@ impl State {
     }
 
     /// A transaction is complete.
-    fn commit(&mut self, zxid: Zxid) {
+    pub(crate) fn commit(&mut self, zxid: Zxid) {
         self.position.zxid = zxid;
         if zxid.0 % TREE_DIGEST_INTERVAL == 0 && self.settings.digest_enabled {
             if self.tree_digests.len() == TREE_DIGEST_LIMIT {
@@ -358,7 +404,8 @@ impl State {
     }
 
     fn combine_digests(&self, znodes: u64, sessions: u64) -> u64 {
-        digest::agreement(znodes, sessions, &self.position, &self.settings, &self.lanes)
+        let membership = digest::of_membership(&self.membership);
+        digest::agreement(znodes, sessions, &self.position, &self.settings, &self.lanes, membership)
     }
 }
 

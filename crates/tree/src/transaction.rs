@@ -23,8 +23,11 @@ use crate::tree::Tree;
 /// Largest TTL in milliseconds: ZooKeeper keeps 40 bits for it.
 const MAX_TTL_MS: i64 = (1 << 40) - 1;
 
+/// The znode that shows the membership.
+pub(crate) const CONFIG_PATH: &str = "/zookeeper/config";
+
 /// Paths that cannot be deleted. (Nor can "", which has no slash.)
-const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", CONFIG_PATH];
 
 /// One transaction at work on the tree.
 pub(crate) struct Transaction<'t, 'c> {
@@ -62,8 +65,8 @@ impl Transaction<'_, '_> {
             Operation::SetAcl { path, acl, version } => self.set_acl(who, path, acl.as_deref(), *version),
             Operation::Check { path, version } => self.check(who, path, *version),
             Operation::Multi(operations) => Ok(OpResult::Multi(self.multi(who, operations))),
-            Operation::Reconfig if self.settings.reconfig_enabled => Err(ErrorCode::Unimplemented),
-            Operation::Reconfig => Err(ErrorCode::ReconfigDisabled),
+            // Judged by the state, which holds the membership; what comes here is inside a multi.
+            Operation::Reconfig(_) => Err(ErrorCode::MarshallingError),
         }
     }
 
@@ -85,6 +88,22 @@ impl Transaction<'_, '_> {
             self.note(EventType::NodeDeleted, path.into(), acl);
             self.note_children_changed(path, parent);
         }
+    }
+
+    /// Writes what the membership has become, as if a member of the ensemble had: the version is set, not
+    /// counted.
+    pub(crate) fn set_config(&mut self, text: &str) -> Stat {
+        let Some(id) = self.tree.nodes.lookup(CONFIG_PATH) else { return Stat::default() };
+        let (zxid, time_ms) = (self.zxid, self.time_ms);
+        self.tree.set_data(CONFIG_PATH, id, Some(text.as_bytes().into()), |meta| {
+            meta.version = -1;
+            meta.mzxid = zxid;
+            meta.mtime = time_ms;
+        });
+        if self.changes.is_some() {
+            self.note(EventType::NodeDataChanged, CONFIG_PATH.into(), self.tree.acl(id).clone());
+        }
+        self.tree.nodes.get(id).stat()
     }
 
     fn create(
@@ -234,7 +253,7 @@ impl Transaction<'_, '_> {
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             let result = match operation {
-                Operation::Multi(_) | Operation::Reconfig => Err(ErrorCode::MarshallingError),
+                Operation::Multi(_) => Err(ErrorCode::MarshallingError),
                 operation => self.run(who, operation),
             };
             match result {

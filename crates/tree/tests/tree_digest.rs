@@ -14,7 +14,7 @@ impl Client {
     fn new() -> Client {
         let mut state = State::new();
         state.begin_entry(Term(1), LogIndex(1), 1_000);
-        state.apply(&Command::RegisterBoot { server: 1, boot: 1 }, None);
+        state.apply(&Command::RegisterBoot { server: 1, boot: 1, nonce: 1 }, None);
         let create =
             Command::CreateSession { server: 1, boot: 1, number: 1, timeout_ms: 1, secret_hash: [0; 32] };
         state.apply(&create, None);

@@ -101,6 +101,8 @@ impl Shard {
         }
         let (zxid, result) = match verdict {
             Verdict::Applied { zxid, result, .. } => (zxid, result),
+            // The answer comes with the reconfig's end; until then it stays at the front.
+            Verdict::Pending => return,
             // On a current connection the numbers are right; that they are not means that the session is
             // not ours any more.
             Verdict::Void(_) => return self.close(id, ConnectionEnd::Moved),
@@ -180,6 +182,7 @@ fn encode_result(out: &mut Vec<u8>, xid: Xid, zxid: Zxid, result: &Result<OpResu
         OpResult::Created { path, stat: Some(stat) } => reply.path_and_stat(path, stat),
         OpResult::Deleted | OpResult::Checked => {}
         OpResult::DataSet(stat) | OpResult::AclSet(stat) => reply.stat(stat),
+        OpResult::Config { data, stat } => reply.data_and_stat(Some(data.as_bytes()), stat),
         OpResult::Multi(results) => reply.multi(|out| {
             for result in results {
                 match result {
@@ -190,8 +193,8 @@ fn encode_result(out: &mut Vec<u8>, xid: Xid, zxid: Zxid, result: &Result<OpResu
                     MultiResult::Done(OpResult::Deleted) => out.delete(),
                     MultiResult::Done(OpResult::DataSet(stat)) => out.set_data(stat),
                     MultiResult::Done(OpResult::Checked) => out.check(),
-                    MultiResult::Done(OpResult::AclSet(_) | OpResult::Multi(_)) => {
-                        unreachable!("a multi holds neither setACL nor multi")
+                    MultiResult::Done(OpResult::AclSet(_) | OpResult::Config { .. } | OpResult::Multi(_)) => {
+                        unreachable!("a multi holds neither setACL, reconfig nor multi")
                     }
                     MultiResult::RolledBack => out.error(None),
                     MultiResult::Failed(error) => out.error(Some(*error)),

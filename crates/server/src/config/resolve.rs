@@ -4,7 +4,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::member::{self, Role};
+use ostler_types::member::{Role, ServerSpec};
+
 use super::reader::{Reader, printable};
 use super::*;
 use crate::words::{Whitelist, Word};
@@ -102,10 +103,10 @@ fn only_member(reader: &mut Reader) -> Result<Option<ListenAddress>, Reported> {
         let number = name.strip_prefix("server.").unwrap_or(name);
         if !number.bytes().all(|b| b.is_ascii_digit()) || number.parse::<i64>().is_err() {
             reader.problem(name, format!("{}: expected a number after `server.`", printable(name)));
-        } else if let Some(member) = member::parse(value) {
+        } else if let Some(member) = ServerSpec::parse(value) {
             members.push((name, member));
         } else {
-            reader.wrong(name, value, member::EXPECTED);
+            reader.wrong(name, value, ServerSpec::EXPECTED);
         }
     }
     if members.len() < servers.len() {
@@ -125,7 +126,7 @@ fn only_member(reader: &mut Reader) -> Result<Option<ListenAddress>, Reported> {
     let text =
         format!("{name} is the only server and runs standalone; its quorum and election ports stay closed");
     reader.note(name, text);
-    Ok(only.client.clone())
+    Ok(only.client.as_ref().map(ListenAddress::from))
 }
 
 fn listen(reader: &mut Reader, client: Option<ListenAddress>) -> Option<ListenConfig> {

@@ -239,7 +239,7 @@ fn an_ensemble_is_refused_and_one_server_is_not() {
     );
     assert_eq!(
         complaint_about("server.1=a:2888"),
-        format!("zoo.cfg:3: server.1=a:2888: expected {}", member::EXPECTED)
+        format!("zoo.cfg:3: server.1=a:2888: expected {}", ostler_types::member::ServerSpec::EXPECTED)
     );
     assert_eq!(
         complaint_about("server.one=a:1:2"),

@@ -11,6 +11,7 @@ mod records;
 mod restore;
 mod walk;
 
+pub(crate) use records::encode_membership;
 pub use restore::{RestoreError, Restorer};
 pub(crate) use walk::Stash;
 pub use walk::{Progress, SnapshotWalk, WalkRemains};

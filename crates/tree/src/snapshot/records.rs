@@ -1,8 +1,12 @@
 //! The records of a snapshot (`docs/log-and-snapshot.md`). Numbers are big-endian.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use ostler_types::member::ServerSpec;
 use ostler_types::{Acl, Generation, LogIndex, Perms, Sequence, SessionId, Term, Zxid};
 
 use crate::acl::AclId;
+use crate::membership::{Member, Membership, PendingChange, PendingReconfig};
 use crate::nodes::{Meta, Node, NodeId, Owner};
 use crate::session::{Lane, LastWrite, Session};
 use crate::settings::Settings;
@@ -20,10 +24,11 @@ pub(super) enum Kind {
     Acl = 6,
     Znode = 7,
     Footer = 8,
+    Membership = 9,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Header,
         Kind::Settings,
         Kind::Lane,
@@ -32,15 +37,24 @@ impl Kind {
         Kind::Acl,
         Kind::Znode,
         Kind::Footer,
+        Kind::Membership,
     ];
 
     pub(super) fn from_code(code: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|&kind| kind as u8 == code)
     }
+
+    /// Whether records of this kind can be read in `version`.
+    pub(super) fn has_version(self, version: u8) -> bool {
+        version == VERSION || (self == Kind::Settings && version == SETTINGS_WITH_STANDALONE)
+    }
 }
 
-/// The version every kind of record is written in, and the newest that can be read.
-pub(super) const VERSION: u8 = 1;
+/// The version of every kind of record but settings, which know a second.
+const VERSION: u8 = 1;
+/// Settings that begin with standaloneEnabled. Written only if that is off, so that older software reads what
+/// it can.
+const SETTINGS_WITH_STANDALONE: u8 = 2;
 
 /// Bytes before a record's payload: length (4), kind, version.
 pub(super) const PREFIX: usize = 6;
@@ -95,10 +109,15 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         extended_types_enabled,
         digest_enabled,
         reconfig_enabled,
+        standalone_enabled,
         container_max_never_used_ms,
         feature_level,
     } = settings;
-    record(out, Kind::Settings, |out| {
+    let version = if standalone_enabled { VERSION } else { SETTINGS_WITH_STANDALONE };
+    versioned_record(out, Kind::Settings, version, |out| {
+        if !standalone_enabled {
+            out.push(u8::from(standalone_enabled));
+        }
         for flag in [skip_acl, enforce_quota, extended_types_enabled, digest_enabled, reconfig_enabled] {
             out.push(u8::from(flag));
         }
@@ -107,9 +126,10 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
     });
 }
 
-pub(super) fn settings(payload: &[u8]) -> Option<Settings> {
+pub(super) fn settings(payload: &[u8], version: u8) -> Option<Settings> {
     decode(payload, |fields| {
         Some(Settings {
+            standalone_enabled: if version == SETTINGS_WITH_STANDALONE { fields.bool()? } else { true },
             skip_acl: fields.bool()?,
             enforce_quota: fields.bool()?,
             extended_types_enabled: fields.bool()?,
@@ -131,6 +151,107 @@ pub(super) fn put_lane(out: &mut Vec<u8>, server: u8, lane: Lane) {
 
 pub(super) fn lane(payload: &[u8]) -> Option<(u8, Lane)> {
     decode(payload, |fields| Some((fields.u8()?, Lane { boot: fields.u32()?, last: fields.u64()? })))
+}
+
+/// Nothing for a standalone server, so that older software can read its snapshots.
+pub(super) fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
+    if *membership != Membership::default() {
+        record(out, Kind::Membership, |out| encode_membership(out, membership));
+    }
+}
+
+/// The payload. The agreement digest is computed from it, so it must not change: another layout is for
+/// snapshots alone.
+pub(crate) fn encode_membership(out: &mut Vec<u8>, membership: &Membership) {
+    let Membership { version, members, voters, learners, pending } = membership;
+    put_i64(out, version.0);
+    put_members(out, members);
+    put_nodes(out, voters);
+    put_nodes(out, learners);
+    let Some(PendingReconfig { begun, change }) = pending else { return out.push(0) };
+    match change {
+        PendingChange::Reconfig { session, generation, sequence, target } => {
+            out.push(1);
+            put_u64(out, begun.0);
+            put_i64(out, session.0);
+            put_u64(out, generation.0);
+            put_u64(out, sequence.0);
+            put_members(out, target);
+        }
+        PendingChange::Replace { server, node } => {
+            out.push(2);
+            put_u64(out, begun.0);
+            out.push(*server);
+            put_u64(out, *node);
+        }
+    }
+}
+
+pub(super) fn membership(payload: &[u8]) -> Option<Membership> {
+    decode(payload, |fields| {
+        let version = Zxid(fields.i64()?);
+        let members = members(fields)?;
+        let voters = nodes(fields)?;
+        let learners = nodes(fields)?;
+        let kind = fields.u8()?;
+        let pending = if kind == 0 {
+            None
+        } else {
+            let begun = LogIndex(fields.u64()?);
+            let change = match kind {
+                1 => PendingChange::Reconfig {
+                    session: SessionId(fields.i64()?),
+                    generation: Generation(fields.u64()?),
+                    sequence: Sequence(fields.u64()?),
+                    target: self::members(fields)?,
+                },
+                2 => PendingChange::Replace { server: fields.u8()?, node: fields.u64()? },
+                _ => return None,
+            };
+            Some(PendingReconfig { begun, change })
+        };
+        voters.is_disjoint(&learners).then_some(Membership { version, members, voters, learners, pending })
+    })
+}
+
+fn put_members(out: &mut Vec<u8>, members: &BTreeMap<u8, Member>) {
+    put_u32(out, members.len() as u32);
+    for (&server, Member { node, spec }) in members {
+        out.push(server);
+        // No disk has node id 0.
+        put_u64(out, node.unwrap_or(0));
+        put_str(out, &spec.to_string());
+    }
+}
+
+fn members(fields: &mut Fields<'_>) -> Option<BTreeMap<u8, Member>> {
+    let mut members = BTreeMap::new();
+    for _ in 0..fields.u32()? {
+        let server = fields.u8()?;
+        let node = Some(fields.u64()?).filter(|&node| node != 0);
+        let member = Member { node, spec: ServerSpec::parse(fields.str()?)? };
+        if members.insert(server, member).is_some() {
+            return None;
+        }
+    }
+    Some(members)
+}
+
+fn put_nodes(out: &mut Vec<u8>, nodes: &BTreeSet<u64>) {
+    put_u32(out, nodes.len() as u32);
+    for &node in nodes {
+        put_u64(out, node);
+    }
+}
+
+fn nodes(fields: &mut Fields<'_>) -> Option<BTreeSet<u64>> {
+    let mut nodes = BTreeSet::new();
+    for _ in 0..fields.u32()? {
+        if !nodes.insert(fields.u64()?) {
+            return None;
+        }
+    }
+    Some(nodes)
 }
 
 pub(super) fn put_session(out: &mut Vec<u8>, id: SessionId, row: &Session) {
@@ -306,8 +427,12 @@ pub(super) fn footer(payload: &[u8]) -> Option<Footer> {
 }
 
 fn record(out: &mut Vec<u8>, kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) {
+    versioned_record(out, kind, VERSION, payload);
+}
+
+fn versioned_record(out: &mut Vec<u8>, kind: Kind, version: u8, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, kind as u8, VERSION]);
+    out.extend_from_slice(&[0, 0, 0, 0, kind as u8, version]);
     payload(out);
     let length = u32::try_from(out.len() - start - 4).expect("a request is below 2 GiB, and so is its znode");
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());

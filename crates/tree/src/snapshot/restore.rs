@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::records::{self, Footer, Kind, PREFIX, VERSION, ZnodeRecord};
+use super::records::{self, Footer, Kind, PREFIX, ZnodeRecord};
 use crate::acl::AclId;
 use crate::digest;
 use crate::nodes::{Node, NodeId, Owner, PathCursor};
@@ -151,7 +151,7 @@ impl Restorer {
         let damaged = |what| RestoreError::Damaged { offset, what };
         let (&[_, _, _, _, kind, version], payload) =
             record.split_first_chunk::<PREFIX>().ok_or(damaged("it is too short"))?;
-        let known = Kind::from_code(kind).filter(|_| version == VERSION);
+        let known = Kind::from_code(kind).filter(|kind| kind.has_version(version));
         let kind = known.ok_or(RestoreError::Unsupported { offset, kind, version })?;
         if self.header_seen == (kind == Kind::Header) {
             return Err(damaged("the header is not the first record, or not the only one"));
@@ -160,14 +160,15 @@ impl Restorer {
             return Err(damaged("it follows the footer"));
         }
         self.header_seen = true;
-        self.take_in(kind, payload).map_err(damaged)
+        self.take_in(kind, version, payload).map_err(damaged)
     }
 
-    fn take_in(&mut self, kind: Kind, payload: &[u8]) -> Result<(), &'static str> {
+    fn take_in(&mut self, kind: Kind, version: u8, payload: &[u8]) -> Result<(), &'static str> {
         const UNREADABLE: &str = "its fields cannot be read";
         match kind {
             Kind::Header => self.state.position = records::header(payload).ok_or(UNREADABLE)?,
-            Kind::Settings => self.state.settings = records::settings(payload).ok_or(UNREADABLE)?,
+            Kind::Settings => self.state.settings = records::settings(payload, version).ok_or(UNREADABLE)?,
+            Kind::Membership => self.state.membership = records::membership(payload).ok_or(UNREADABLE)?,
             Kind::Lane => {
                 let (server, lane) = records::lane(payload).ok_or(UNREADABLE)?;
                 self.state.lanes.put(server, lane);

@@ -17,7 +17,7 @@ const FINISHED: u64 = 0;
 /// A snapshot under way; belongs to the thread that writes it.
 pub struct SnapshotWalk {
     number: u64,
-    /// Header, settings, lanes and sessions as they were, until the first slice writes them.
+    /// Header, settings, membership, lanes and sessions as they were, until the first slice writes them.
     preamble: Vec<u8>,
     next: u32,
     end: u32,
@@ -67,6 +67,7 @@ impl State {
         let mut preamble = Vec::new();
         records::put_header(&mut preamble, &self.position);
         records::put_settings(&mut preamble, &self.settings);
+        records::put_membership(&mut preamble, &self.membership);
         for (server, lane) in self.lanes.iter() {
             records::put_lane(&mut preamble, server, lane);
         }

@@ -238,7 +238,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
 pub(crate) fn world() -> State {
     let mut state = State::new();
     state.begin_entry(Term(1), LogIndex(1), 1_000);
-    state.apply(&Command::RegisterBoot { server: 1, boot: 1 }, None);
+    state.apply(&Command::RegisterBoot { server: 1, boot: 1, nonce: 1 }, None);
     let settings = Settings { extended_types_enabled: true, ..Settings::default() };
     state.apply(&Command::Configure(settings), None);
     for number in 1..=SESSIONS {

@@ -2,7 +2,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `boot SERVER BOOT` | RegisterBoot |
+//! | `boot SERVER BOOT [nonce=N]` | RegisterBoot |
 //! | `session NAME SERVER BOOT NUMBER [timeout=MS]` | CreateSession, and remembers its id as NAME |
 //! | `as NAME [SCHEME:ID ...]` | later writes come from this session with these identities |
 //! | `entry [term=N] [time=MS]` | begins the next log entry |
@@ -12,6 +12,12 @@
 //! | `close NAME GENERATION SEQUENCE`, `expire NAME GENERATION`, `kill NAME` | EndSession |
 //! | `clean PATH [czxid=] [mzxid=]`, `candidates NOW` | the cleaner |
 //! | `configure KEY=VALUE ...`, `bootstrap ZXID` | settings, start zxid |
+//! | `found [SERVER=NODE/LINE ...] [time=MS]` | begins anew with a founded state; NODE `-` is unknown, those that vote are the voters |
+//! | `adopt [SERVER=NODE/LINE ...]` | AdoptMembers |
+//! | `[@G.S] reconfig [joining=] [leaving=] [members=] [from=HEX]` | a client's reconfig |
+//! | `voter NODE [SERVER]`, `learner NODE [SERVER]`, `remove NODE [SERVER]` | a membership entry |
+//! | `replace SERVER NODE`, `finish INDEX`, `abandon INDEX ERROR` | BeginReplace, FinishReconfig, AbandonReconfig |
+//! | `members`, `next LEADER [come=SERVER:NODE,...] [behind=NODE,...] [await]` | the membership, the leader's next step |
 //! | `get PATH`, `ls PATH`, `getacl PATH`, `ephemerals NAME`, `row NAME`, `figures` | reads |
 //!
 //! Words may be quoted (`"a b\0"`, with Rust's escapes); ACLs are `SCHEME:ID:PERMS` with a decimal number,
@@ -21,9 +27,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ostler_tree::{
-    AclEntry, Change, CleanerCursor, Command, EndCause, EndCondition, LastWrite, MultiResult, OpResult,
-    Operation, Outcome, Settings, State, Verdict,
+    AclEntry, Change, CleanerCursor, Command, EndCause, EndCondition, LastWrite, Member, Membership,
+    MembershipChange, MultiResult, OpResult, Operation, Outcome, PendingChange, PendingReconfig,
+    ReconfigRequest, Settings, State, Verdict,
 };
+use ostler_types::member::ServerSpec;
 use ostler_types::{
     Acl, AuthId, ErrorCode, Generation, LogIndex, NodeKind, Perms, Sequence, SessionId, Stat, Term, Zxid,
 };
@@ -144,7 +152,52 @@ impl Runner {
                     .collect();
                 return;
             }
-            "boot" => Command::RegisterBoot { server: words.number(1) as u8, boot: words.number(2) as u32 },
+            "boot" => Command::RegisterBoot {
+                server: words.number(1) as u8,
+                boot: words.number(2) as u32,
+                nonce: words.parsed("nonce", 0),
+            },
+            "found" => {
+                let members = self::members(words);
+                let voters = members.values().filter(|member| member.spec.votes());
+                let voters = voters.filter_map(|member| member.node).collect();
+                self.state = State::founded(0, members, voters, words.parsed("time", 0));
+                self.index = 1;
+                return output.extend(show_membership(self.state.membership()));
+            }
+            "adopt" => Command::AdoptMembers { members: members(words) },
+            "voter" | "learner" | "remove" => {
+                let node = words.number(1);
+                let change = match first {
+                    "voter" => MembershipChange::AddVoter { node },
+                    "learner" => MembershipChange::AddLearner { node },
+                    _ => MembershipChange::Remove { node },
+                };
+                let server = words.0.get(2).map(|server| server.parse().unwrap());
+                let took_effect = self.state.apply_membership(change, server);
+                return output.push(if took_effect { "done" } else { "refused" }.to_owned());
+            }
+            "replace" => Command::BeginReplace { server: words.number(1) as u8, node: words.number(2) },
+            "finish" => Command::FinishReconfig { begun: LogIndex(words.number(1)) },
+            "abandon" => {
+                Command::AbandonReconfig { begun: LogIndex(words.number(1)), error: error(words.at(2)) }
+            }
+            "members" => return output.extend(show_membership(self.state.membership())),
+            "next" => {
+                let list = |key| words.value(key).into_iter().flat_map(|list| list.split(','));
+                let behind: Vec<u64> = list("behind").map(|node| node.parse().unwrap()).collect();
+                let come: BTreeMap<u8, u64> = list("come")
+                    .map(|pair| pair.split_once(':').unwrap())
+                    .map(|(server, node)| (server.parse().unwrap(), node.parse().unwrap()))
+                    .collect();
+                let step = self.state.membership().next_step(
+                    words.number(1),
+                    |server| come.get(&server).copied(),
+                    |node| !behind.contains(&node),
+                    words.has("await"),
+                );
+                return output.push(format!("{step:?}"));
+            }
             "session" => Command::CreateSession {
                 server: words.number(2) as u8,
                 boot: words.number(3) as u32,
@@ -218,8 +271,7 @@ impl Runner {
             .map(|(generation, sequence)| (Generation(generation), Sequence(sequence)))
             .unwrap_or_default();
         let command = if words.at(0) == "refused" {
-            let error = ErrorCode::ALL.iter().find(|error| format!("{error:?}") == words.at(1)).unwrap();
-            Command::Refused { session, generation, sequence, error: *error }
+            Command::Refused { session, generation, sequence, error: error(words.at(1)) }
         } else {
             let operation = if words.at(0) == "multi" {
                 Operation::Multi(operations.iter().map(operation).collect())
@@ -232,6 +284,7 @@ impl Runner {
         let outcome = self.state.apply(&command, Some(&mut changes));
         let Outcome::Write(verdict) = outcome else { panic!("{outcome:?}") };
         match verdict {
+            Verdict::Pending => output.push("pending".to_owned()),
             Verdict::Void(void) => output.push(format!("{void:?}")),
             Verdict::Applied { zxid, result, over_quota } => {
                 match result {
@@ -345,10 +398,58 @@ fn operation(words: &Words) -> Operation<'_> {
         "set" => Operation::SetData { path: path(), data, version },
         "setacl" => Operation::SetAcl { path: path(), acl: acl(), version },
         "check" => Operation::Check { path: path(), version },
-        "reconfig" => Operation::Reconfig,
+        "reconfig" => Operation::Reconfig(ReconfigRequest {
+            joining: words.value("joining"),
+            leaving: words.value("leaving"),
+            new_members: words.value("members"),
+            config_version: words.value("from").map_or(-1, |from| i64::from_str_radix(from, 16).unwrap()),
+        }),
         "nested" => Operation::Multi(Vec::new()),
         other => panic!("unknown command {other:?}"),
     }
+}
+
+/// `SERVER=NODE/LINE` words.
+fn members(words: &Words) -> BTreeMap<u8, Member> {
+    let members = words.0[1..].iter().filter(|word| !word.starts_with("time="));
+    members
+        .map(|word| {
+            let (server, rest) = word.split_once('=').unwrap();
+            let (node, line) = rest.split_once('/').unwrap();
+            let spec = ServerSpec::parse(line).unwrap();
+            (server.parse().unwrap(), Member { node: node.parse().ok(), spec })
+        })
+        .collect()
+}
+
+fn show_membership(membership: &Membership) -> Vec<String> {
+    let Membership { version, members, voters, learners, pending } = membership;
+    let show = |members: &BTreeMap<u8, Member>| {
+        let show = |(server, member): (&u8, &Member)| {
+            let node = member.node.map_or("-".to_owned(), |node| node.to_string());
+            format!("{server}={node}/{}", member.spec)
+        };
+        members.iter().map(show).collect::<Vec<_>>().join(" ")
+    };
+    let mut lines = vec![
+        format!("version={version} voters={voters:?} learners={learners:?}"),
+        format!("members: {}", show(members)),
+    ];
+    if let Some(PendingReconfig { begun, change }) = pending {
+        lines.push(match change {
+            PendingChange::Reconfig { generation, sequence, target, .. } => {
+                format!("pending since {begun} for @{generation}.{sequence}: {}", show(target))
+            }
+            PendingChange::Replace { server, node } => {
+                format!("pending since {begun}: {node} in place of {server}'s")
+            }
+        });
+    }
+    lines
+}
+
+fn error(name: &str) -> ErrorCode {
+    *ErrorCode::ALL.iter().find(|error| format!("{error:?}") == name).unwrap()
 }
 
 fn acl_entry(text: &str) -> AclEntry<'_> {
@@ -367,6 +468,7 @@ fn configure(settings: &mut Settings, assignments: &[String]) {
             "enforce_quota" => settings.enforce_quota = flag(),
             "extended_types_enabled" => settings.extended_types_enabled = flag(),
             "digest_enabled" => settings.digest_enabled = flag(),
+            "standalone_enabled" => settings.standalone_enabled = flag(),
             "reconfig_enabled" => settings.reconfig_enabled = flag(),
             "container_max_never_used_ms" => {
                 settings.container_max_never_used_ms = value.parse().unwrap();
@@ -394,6 +496,11 @@ fn show_outcome(outcome: &Outcome) -> String {
             format!("{zxid} ended generation={generation} {cause:?} ephemerals={ephemerals}")
         }
         Outcome::EndVoid { reason, .. } => format!("void: {reason:?}"),
+        Outcome::MembersAdopted { zxid } => format!("{zxid} adopted"),
+        Outcome::Reconfigured { generation, sequence, zxid, result, .. } => {
+            let result = result.as_ref().map_or_else(|error| format!("{error:?}"), show_result);
+            format!("{zxid} @{generation}.{sequence} {result}")
+        }
         Outcome::Cleaned { zxid } => format!("{zxid} cleaned"),
         other => format!("{other:?}"),
     }
@@ -407,6 +514,7 @@ fn show_result(result: &OpResult) -> String {
         OpResult::DataSet(stat) => format!("set {}", show_stat(stat)),
         OpResult::AclSet(stat) => format!("acl set {}", show_stat(stat)),
         OpResult::Checked => "checked".to_owned(),
+        OpResult::Config { data, stat } => format!("config {data:?} {}", show_stat(stat)),
         OpResult::Multi(results) => format!("{results:?}"),
     }
 }

@@ -13,6 +13,8 @@ use ostler_types::member::ServerSpec;
 use ostler_types::{AuthId, ErrorCode, Generation, LogIndex, Sequence, SessionId, Zxid};
 use ostler_wire::{Limits, OpCode, Request};
 
+use crate::pending::Key;
+
 /// Version of the batch layout. Readers keep every version ever written.
 const BATCH_VERSION: u8 = 1;
 /// version, stamped time, count.
@@ -91,6 +93,26 @@ impl CommandBuffer {
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Takes the commands, one behind the other as in a log entry.
+    pub fn take_bytes(&mut self) -> Bytes {
+        self.count = 0;
+        std::mem::take(&mut self.bytes).into()
+    }
+
+    /// Checks commands that another server has forwarded: they must be whole, and of kinds that are a server's own to
+    /// send. What they hold was checked there.
+    ///
+    /// # Errors
+    /// They could not be read back from the log.
+    pub(crate) fn check_forwarded(bytes: &[u8]) -> Result<(), CommandError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (_, length) = key_in_log(rest).ok_or(CommandError::Malformed("forwarded commands"))?;
+            rest = &rest[length..];
+        }
+        Ok(())
     }
 
     /// A client's write: `body` is the request's body as received.
@@ -194,18 +216,15 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Adds every command of `buffer`, in order, and empties it. Returns the position of the first: which
-    /// entry of those that [`take`](Self::take) will return, and which command in it.
-    pub fn append(&mut self, buffer: &mut CommandBuffer) -> (usize, u32) {
-        let mut first = None;
-        let mut rest = &buffer.bytes[..];
+    /// Adds commands that lie one behind the other, in order.
+    pub fn append(&mut self, commands: &[u8]) {
+        let mut rest = commands;
         // Whole buffers are small; one that would burst the entry is split between commands.
         while let Some(length) = rest.first_chunk::<4>() {
             let (command, tail) = rest.split_at(4 + u32::from_be_bytes(*length) as usize);
             if self.count == MAX_BATCH_COMMANDS || self.open.len() + command.len() > MAX_BATCH_BYTES {
                 self.close();
             }
-            first.get_or_insert((self.closed.len(), self.count));
             if self.open.is_empty() {
                 self.open.resize(BATCH_HEADER, 0);
             }
@@ -213,10 +232,11 @@ impl BatchBuilder {
             self.count += 1;
             rest = tail;
         }
-        buffer.bytes.clear();
-        buffer.bytes.shrink_to(MAX_BATCH_BYTES);
-        buffer.count = 0;
-        first.unwrap_or((self.closed.len(), self.count))
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = BatchBuilder::default();
     }
 
     /// Whether nothing was added.
@@ -373,6 +393,40 @@ impl AuthCache {
         self.known.insert(encoded.into(), ids.clone());
         Ok(ids)
     }
+}
+
+/// What the command at the front of `bytes`, as in a log entry, is known by while it is pending, and its length. None
+/// if it is of a kind that does not wait for anybody, or cut short.
+pub(crate) fn key_in_log(bytes: &[u8]) -> Option<(Key, usize)> {
+    let length = u32::from_be_bytes(*bytes.first_chunk::<4>()?) as usize;
+    let mut f = Fields(bytes.get(4..4 + length)?);
+    let read = |f: &mut Fields<'_>| {
+        Ok(match f.u8("command kind")? {
+            kind::WRITE | kind::REFUSED => {
+                let (session, generation, sequence) = f.position()?;
+                Some(Key::Request(session, generation, sequence))
+            }
+            kind::END_SESSION => {
+                let session = SessionId(f.i64("session")?);
+                match f.condition()? {
+                    EndCondition::InSequence(generation, sequence) => {
+                        Some(Key::Request(session, generation, sequence))
+                    }
+                    EndCondition::StillGeneration(_) | EndCondition::Always => None,
+                }
+            }
+            kind::CREATE_SESSION => Some(Key::Create(f.u8("server")?, f.u32("boot")?, f.u64("number")?)),
+            kind::ATTACH => {
+                let (session, seen) = (SessionId(f.i64("session")?), Generation(f.u64("generation")?));
+                f.u32("timeout")?;
+                Some(Key::Attach(f.u8("server")?, session, seen))
+            }
+            kind::REGISTER_BOOT => Some(Key::Register(f.u8("server")?, f.u32("boot")?, f.u64("nonce")?)),
+            _ => None,
+        })
+    };
+    let key: Result<Option<Key>, CommandError> = read(&mut f);
+    Some((key.ok()??, 4 + length))
 }
 
 fn decode<'a>(bytes: &'a [u8], auth: &mut AuthCache) -> Result<DecodedCommand<'a>, CommandError> {
@@ -604,7 +658,7 @@ mod tests {
         let mut buffer = CommandBuffer::default();
         buffer.push_command(&command);
         let mut builder = BatchBuilder::default();
-        builder.append(&mut buffer);
+        builder.append(&buffer.take_bytes());
         let entries = builder.take(usize::MAX, 77);
         let mut batch = Batch::parse(&entries[0]).unwrap();
         assert_eq!(batch.time_ms, 77);
@@ -743,7 +797,7 @@ mod tests {
             buffer.push_write(SessionId(1), Generation(2), sequence, &auth, OpCode::Delete, &body[12..]);
         }
         let mut builder = BatchBuilder::default();
-        builder.append(&mut buffer);
+        builder.append(&buffer.take_bytes());
         let entries = builder.take(usize::MAX, 0);
         let mut batch = Batch::parse(&entries[0]).unwrap();
         let mut cache = AuthCache::default();
@@ -765,12 +819,12 @@ mod tests {
         for boot in 0..MAX_BATCH_COMMANDS + 1 {
             buffer.push_command(&Command::RegisterBoot { server: 1, boot, nonce: 0 });
         }
-        assert_eq!(builder.append(&mut buffer), (0, 0));
+        builder.append(&buffer.take_bytes());
         buffer.push_command(&Command::RegisterBoot { server: 1, boot: 0, nonce: 0 });
-        assert_eq!(builder.append(&mut buffer), (1, 1));
+        builder.append(&buffer.take_bytes());
         let path = "x".repeat(MAX_BATCH_BYTES);
         buffer.push_command(&Command::Clean { path: &path, czxid: Zxid(0), mzxid: Zxid(0) });
-        assert_eq!(builder.append(&mut buffer), (2, 0));
+        builder.append(&buffer.take_bytes());
         let counts: Vec<u32> =
             builder.take(usize::MAX, 0).iter().map(|e| Batch::parse(e).unwrap().count).collect();
         assert_eq!(counts, [MAX_BATCH_COMMANDS, 2, 1]);
@@ -785,11 +839,11 @@ mod tests {
             let path = name.repeat(MAX_BATCH_BYTES - 100);
             buffer.push_command(&Command::Clean { path: &path, czxid: Zxid(0), mzxid: Zxid(0) });
         }
-        builder.append(&mut buffer);
+        builder.append(&buffer.take_bytes());
         assert_eq!(builder.take(2 * MAX_BATCH_BYTES, 0).len(), 2);
         assert!(!builder.is_empty());
         buffer.push_command(&Command::RegisterBoot { server: 1, boot: 1, nonce: 0 });
-        assert_eq!(builder.append(&mut buffer), (1, 0), "behind what is left");
+        builder.append(&buffer.take_bytes());
         assert_eq!(builder.take(1, 0).len(), 1, "at least one");
         assert_eq!(builder.take(1, 0).len(), 1);
         assert!(builder.is_empty());

@@ -20,11 +20,11 @@ use bytes::Bytes;
 use ostler_replication::{
     EntryKind, LogEntry, Membership, Output, PeerMessage, ProposeError, Replicator, SnapshotOffer,
 };
-use ostler_tree::{Settings, State};
+use ostler_tree::{Member, Settings, State};
 use ostler_types::{LogIndex, SessionId, Term};
 
 use crate::cleaner::CleanerSettings;
-use crate::command::{BatchBuilder, CommandError};
+use crate::command::{BatchBuilder, CommandError, parse_membership_context};
 use crate::leader::{Leader, take_proposal};
 use crate::peer::{FrameError, PeerFrame};
 use crate::replica::{Replica, SessionEnd, ShardRequests};
@@ -51,10 +51,12 @@ pub struct CoreSettings {
     pub replicated: Settings,
     /// The container and TTL cleaner.
     pub cleaner: CleanerSettings,
+    /// This server as a member, by its configuration: what a standalone server records of itself, so that others can
+    /// join it. Empty if its configuration does not name it.
+    pub own_members: BTreeMap<u8, Member>,
 }
 
 /// Something the server must do, in this order.
-#[derive(Debug)]
 pub enum CoreEffect {
     /// Send a frame to a node. If it cannot be queued: one that must be delivered breaks the link, any other is
     /// dropped and [`Core::unreachable`] told.
@@ -237,7 +239,6 @@ struct Link {
 }
 
 /// A snapshot being installed.
-#[derive(Debug)]
 enum Install {
     /// It is being fetched; the message that offered it waits.
     Fetching { message: PeerMessage, offer: SnapshotOffer },
@@ -267,7 +268,10 @@ pub struct Core {
     /// When to stand for election because the leader's process has died.
     campaign_at: Option<Millis>,
     membership: Membership,
-    shards: usize,
+    reconfiguring: office::Reconfiguring,
+    /// Whether the leader may have something of its own to do at once.
+    is_office_stirred: bool,
+    applied: LogIndex,
     woken: Vec<ShardId>,
     effects: Vec<CoreEffect>,
     status: CoreStatus,
@@ -301,11 +305,14 @@ impl Core {
             snapshot_running: false,
             campaign_at: None,
             membership,
-            shards,
+            reconfiguring: office::Reconfiguring::default(),
+            is_office_stirred: false,
+            applied: LogIndex(0),
             woken: Vec::new(),
             effects: Vec::new(),
             status: CoreStatus::default(),
         };
+        core.applied = core.replica.state().read().applied_index();
         if core.replicator.is_alone() {
             core.replicator.campaign();
         }
@@ -322,12 +329,6 @@ impl Core {
     /// A tick of consensus has passed. Ticks that were missed stay missed: catching up would depose a leader.
     pub fn tick(&mut self, now: Millis) {
         self.replicator.tick();
-        if self.campaign_at.is_some_and(|at| at <= now) {
-            self.campaign_at = None;
-            if self.replicator.leader().is_none() {
-                self.replicator.campaign();
-            }
-        }
         self.give_up_on_silent_fetchers(now);
     }
 
@@ -338,6 +339,7 @@ impl Core {
             && *round <= durable
             && let Some(Install::Restored { index, state, .. }) = self.install.take()
         {
+            self.applied = index;
             let old = self.replica.install(*state);
             self.effects.push(CoreEffect::Discard(Box::new(old)));
             self.effects.push(CoreEffect::News(News::Installed { index }));
@@ -563,9 +565,18 @@ impl Core {
     /// # Errors
     /// This server must stop.
     pub fn advance(&mut self, now: Millis, wall_ms: i64) -> Result<(), CoreError> {
+        if self.campaign_at.is_some_and(|at| at <= now) {
+            self.campaign_at = None;
+            if self.replicator.leader().is_none() {
+                self.replicator.campaign();
+            }
+        }
+        self.is_office_stirred = true;
         loop {
             self.notice_leader(now);
-            self.run_office(now, wall_ms);
+            if std::mem::take(&mut self.is_office_stirred) {
+                self.run_office(now, wall_ms);
+            }
             self.pass_on();
             self.propose(wall_ms);
             self.keep_contact(now);
@@ -630,7 +641,7 @@ impl Core {
 
     /// Last entry applied.
     pub fn applied(&self) -> LogIndex {
-        self.replica.state().read().applied_index()
+        self.applied
     }
 
     fn send(&mut self, node: u64, frame: &PeerFrame, must_deliver: bool) {
@@ -646,6 +657,9 @@ impl Core {
                 self.leave_office();
             }
             self.campaign_at = None;
+            // What others had in the batch they pass on again, too, when they learn of the change.
+            self.batch.clear();
+            self.agreement.begin_again();
             self.pass_on_again();
             if known.0 != had.0 {
                 self.status.leader_changes += u64::from(known.0.is_some());
@@ -665,11 +679,6 @@ impl Core {
         }
         self.replica.pass_on_again();
         self.contact.begin_again();
-        // What this server's clients had in the batch comes again from the replica; with another leader, or in
-        // another term, so does what other servers had.
-        if self.replicator.is_leader() {
-            self.batch.clear();
-        }
     }
 
     /// Passes on what this server's clients have for the log.
@@ -730,6 +739,7 @@ impl Core {
                 }
                 _ => unreachable!("consensus installs the snapshot it was handed"),
             }
+            self.membership = self.replicator.membership();
         } else if let Some(Install::Restored { round: None, .. }) = &self.install {
             // Consensus had no use for it any more.
             if let Some(Install::Restored { state, .. }) = self.install.take() {
@@ -772,6 +782,7 @@ impl Core {
                 EntryKind::Membership => self.apply_membership(entry)?,
             }
         }
+        self.applied = last.index;
         self.replicator.applied(last.index);
         if self.replicator.is_leader() && self.leader.is_none() && last.term == self.replicator.term() {
             self.take_office(now);
@@ -785,9 +796,11 @@ impl Core {
     fn apply_membership(&mut self, entry: &LogEntry) -> Result<(), CoreError> {
         let wrong = |error| CoreError::Membership { index: entry.index, error };
         let change = self.replicator.apply_membership(entry).map_err(wrong)?;
+        let server = parse_membership_context(&change.context);
         let change = office::to_tree(&change);
-        self.replica.apply_membership((entry.term, entry.index), &change, &mut self.woken);
+        self.replica.apply_membership((entry.term, entry.index), change, server, &mut self.woken);
         self.membership = self.replicator.membership();
+        self.is_office_stirred = true;
         self.effects.push(CoreEffect::News(News::Membership(self.membership.clone())));
         Ok(())
     }
@@ -815,12 +828,7 @@ impl Core {
 
     fn server_of(&self, node: u64) -> Option<u8> {
         let state = self.replica.state().read();
-        let of_member = state
-            .membership()
-            .members
-            .iter()
-            .find(|(_, member)| member.node == Some(node))
-            .map(|(&server, _)| server);
+        let of_member = state.membership().server_of(node);
         drop(state);
         of_member.or_else(|| self.links.get(&node).map(|link| link.server))
     }

@@ -51,6 +51,10 @@ pub enum Published {
         /// Its owner now.
         generation: Generation,
     },
+    /// What was committed anywhere when this barrier was asked for is applied here, and so for every earlier one.
+    BarrierPassed(u64),
+    /// A snapshot replaces the state: every client with a session, or waiting for one, is to come again.
+    SnapshotInstalled,
     /// The session is over.
     SessionEnded {
         /// The session.

@@ -16,10 +16,17 @@
 //! `now` is milliseconds of a clock that runs through suspends and never goes back.
 
 mod auth;
+mod cleaner;
 mod command;
+mod core;
 mod deadlines;
+mod expiry;
 mod inbox;
+mod leader;
+mod lease;
 mod operation;
+mod peer;
+mod pending;
 mod replica;
 mod shard;
 mod watches;
@@ -27,9 +34,11 @@ mod watches;
 pub use auth::{AuthSettings, DigestAlgorithm};
 pub use command::{CommandError, membership_context, parse_membership_context};
 pub use inbox::{Inbox, Publication, Published};
-pub use replica::{
-    CleanerSettings, Handshake, Proposal, Replica, ReplicaSettings, SessionEnd, ShardRequests,
-};
+pub use cleaner::CleanerSettings;
+pub use core::{Core, CoreEffect, CoreError, CoreSettings, CoreStatus, News, Persist};
+pub use lease::Lease;
+pub use peer::{FrameError, PeerFrame, Report};
+pub use replica::{Handshake, Replica, ReplicaSettings, SessionEnd, ShardRequests};
 pub use shard::{
     Admission, ClosedConnection, ConnectionEnd, ConnectionFacts, Effect, Gauge, Output, Shard, ShardSettings,
     ShardStats,

@@ -119,7 +119,7 @@ enum Lane {
     #[default]
     Closed,
     /// A registration is pending.
-    Registering(u32),
+    Registering,
     /// Creates are numbered.
     Open { boot: u32, last_number: u64 },
 }
@@ -184,7 +184,7 @@ impl Replica {
             return;
         }
         let boot = self.state.read().lane(self.settings.server).map_or(0, |(boot, _)| boot) + 1;
-        self.lane = Lane::Registering(boot);
+        self.lane = Lane::Registering;
         let (server, nonce) = (self.settings.server, self.settings.nonce);
         self.push_pending(&Command::RegisterBoot { server, boot, nonce }, None);
     }
@@ -252,7 +252,7 @@ impl Replica {
     }
 
     fn register_after(&mut self, boot: u32) {
-        self.lane = Lane::Registering(boot + 1);
+        self.lane = Lane::Registering;
         let (server, nonce) = (self.settings.server, self.settings.nonce);
         self.push_pending(&Command::RegisterBoot { server, boot: boot + 1, nonce }, None);
     }
@@ -347,14 +347,15 @@ impl Replica {
     pub(crate) fn apply_membership(
         &mut self,
         (term, index): (Term, LogIndex),
-        change: &ostler_tree::MembershipChange,
+        change: ostler_tree::MembershipChange,
+        server: Option<u8>,
         woken: &mut Vec<ShardId>,
     ) {
         let shared = self.state.clone();
         let mut state = shared.write();
         let time = state.time_ms();
         state.begin_entry(term, index, time);
-        state.apply_membership(change);
+        state.apply_membership(change, server);
         self.end_entry(&state, index, woken);
     }
 
@@ -428,7 +429,8 @@ impl Replica {
                     self.reply(session, generation, sequence, verdict);
                 }
             }
-            (_, Outcome::Reconfigured { session, generation, sequence, verdict }) => {
+            (_, Outcome::Reconfigured { session, generation, sequence, zxid, result }) => {
+                let verdict = Verdict::Applied { zxid, result, over_quota: Vec::new() };
                 self.reply(session, generation, sequence, verdict);
             }
             (

@@ -23,12 +23,14 @@ use crate::command::CommandBuffer;
 use crate::inbox::Inbox;
 use crate::replica::{Handshake, ShardRequests};
 use crate::watches::WatchTable;
-use crate::{ConnId, ConnToken, Millis, ShardId, SharedState};
+use crate::{ConnId, ConnToken, Lease, Millis, ShardId, SharedState};
 
 pub use connection::{ClosedConnection, ConnectionEnd, Output};
 use connection::{Connection, Deferred, Pause, Phase};
 pub use stats::{ConnectionFacts, Gauge, ShardStats};
 
+/// How often the connections are looked at while the lease does not hold for all of them.
+const LEASE_LOOK_MS: Millis = 10;
 /// Longest time between two reports of who was heard from.
 const REPORT_MS: Millis = 100;
 /// A connection with more unsent output than this is not read from until its client takes some.
@@ -70,6 +72,8 @@ pub struct ShardSettings {
     pub auth: AuthSettings,
     /// Whether a write may enter the log now; the server clears it when the disk is full.
     pub admission: Arc<dyn Admission>,
+    /// For how long sessions may be served without contact to a majority.
+    pub lease: Arc<Lease>,
     /// Draws a session's secret.
     pub draw_secret: Box<dyn FnMut() -> [u8; 16] + Send>,
 }
@@ -128,6 +132,13 @@ pub struct Shard {
     held_bytes: usize,
     effects: Vec<Effect>,
     notified: Vec<ConnId>,
+    /// What waits until everything committed is applied here: the number of the barrier, and whose it is.
+    barriers: VecDeque<(u64, ConnToken)>,
+    last_barrier: u64,
+    /// Whether the core knows of the last one.
+    barrier_is_new: bool,
+    /// When to look at the lease again while it does not hold for everybody.
+    next_lease_look: Millis,
     /// Connections whose writes are answered and which have deferred requests to run.
     runnable: Vec<ConnId>,
 }
@@ -167,6 +178,10 @@ impl Shard {
             departed: Vec::new(),
             effects: Vec::new(),
             notified: Vec::new(),
+            barriers: VecDeque::new(),
+            last_barrier: 0,
+            barrier_is_new: false,
+            next_lease_look: 0,
             runnable: Vec::new(),
         }
     }
@@ -187,6 +202,7 @@ impl Shard {
         let state = self.state.clone();
         let state = state.read();
         self.drain_inbox(&state, now);
+        self.judge_lease(now);
         self.feed(id, bytes, &state, now);
         self.settle(&state, now);
     }
@@ -200,6 +216,7 @@ impl Shard {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Millis) {
+        self.judge_lease(now);
         while let Some(&(deadline, token)) = self.sessionless.front() {
             if deadline > now {
                 break;
@@ -215,7 +232,7 @@ impl Shard {
     /// was last found without unread bytes.
     pub fn take_requests(&mut self, heard_through: Millis, now: Millis) -> Option<ShardRequests> {
         let report = now >= self.next_report;
-        if !report && self.commands.is_empty() && self.handshakes.is_empty() {
+        if !report && self.commands.is_empty() && self.handshakes.is_empty() && !self.barrier_is_new {
             return None;
         }
         let mut touches = Vec::new();
@@ -253,6 +270,7 @@ impl Shard {
             handshakes: std::mem::take(&mut self.handshakes),
             touches,
             heard_through: self.reported_through,
+            barrier: std::mem::take(&mut self.barrier_is_new).then_some(self.last_barrier),
         })
     }
 
@@ -552,7 +570,7 @@ impl Shard {
     /// Whether the client has sent a lot before it has a session.
     fn is_early(&self, id: ConnId) -> bool {
         let connection = &self.connections[id.0 as usize];
-        matches!(connection.phase, Phase::Connecting(_)) && connection.input.len() >= EARLY_BYTES
+        matches!(connection.phase, Phase::Connecting(_) | Phase::Checking(_)) && connection.input.len() >= EARLY_BYTES
     }
 
     /// Handles what stands at the front of `rest`; returns how many bytes that was, or nothing if more are
@@ -561,7 +579,7 @@ impl Shard {
         match &self.connections[id.0 as usize].phase {
             Phase::Fresh => self.take_first_frame(id, rest, state, now),
             // What is pipelined behind the ConnectRequest waits for its answer.
-            Phase::Connecting(_) => None,
+            Phase::Connecting(_) | Phase::Checking(_) => None,
             // Nobody will read it.
             Phase::Text => (!rest.is_empty()).then_some(rest.len()),
             Phase::Established => match frame::scan(rest, self.settings.max_frame) {
@@ -650,7 +668,36 @@ impl Shard {
         let state = self.state.clone();
         let state = state.read();
         self.drain_inbox(&state, now);
+        self.judge_lease(now);
         self.settle(&state, now);
+    }
+
+    /// Closes what may not be served any longer (design, 8b).
+    fn judge_lease(&mut self, now: Millis) {
+        if self.settings.lease.holds_for_all(now) || now < self.next_lease_look {
+            return;
+        }
+        self.next_lease_look = now + LEASE_LOOK_MS;
+        for id in self.connection_ids() {
+            let connection = &self.connections[id.0 as usize];
+            let timeout_ms = match &connection.phase {
+                Phase::Established => connection.timeout_ms,
+                Phase::Checking(checking) => checking.timeout_ms,
+                Phase::Connecting(connecting) => connecting.timeout_ms,
+                Phase::Fresh | Phase::Text => continue,
+            };
+            if connection.end.is_none() && !self.settings.lease.holds(timeout_ms, now) {
+                self.close(id, ConnectionEnd::LeaseOver);
+            }
+        }
+    }
+
+    /// Asks to be told when everything that is committed by now, anywhere, is applied here.
+    fn await_barrier(&mut self, id: ConnId) {
+        self.last_barrier += 1;
+        self.barrier_is_new = true;
+        let serial = self.connections[id.0 as usize].serial;
+        self.barriers.push_back((self.last_barrier, ConnToken { id, serial }));
     }
 
     /// Runs what has become possible: deferred requests, then connections that waited for room.

@@ -56,6 +56,8 @@ pub enum Outcome {
         session: SessionId,
         /// The last generation, whose connection is to be answered or closed.
         generation: Generation,
+        /// Negotiated timeout in milliseconds.
+        timeout_ms: u32,
         /// Of the end and of every delete in it.
         zxid: Zxid,
         /// From the command.

@@ -124,6 +124,11 @@ impl State {
         self.position.term
     }
 
+    /// The term of the last entry begun.
+    pub fn applied_term(&self) -> Term {
+        self.position.term
+    }
+
     /// The last entry begun.
     pub fn applied_index(&self) -> LogIndex {
         self.position.index

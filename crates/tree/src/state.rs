@@ -276,7 +276,7 @@ impl State {
         let Some(row) = self.sessions.get(session) else {
             return Outcome::EndVoid { session, reason: Void::NoSession };
         };
-        let generation = row.generation;
+        let (generation, timeout_ms) = (row.generation, row.timeout_ms);
         let holds = match condition {
             EndCondition::Always => Ok(()),
             EndCondition::StillGeneration(expected) if expected == generation => Ok(()),
@@ -302,6 +302,7 @@ impl State {
         Outcome::SessionEnded {
             session,
             generation,
+            timeout_ms,
             zxid,
             cause,
             last_heard_ms,

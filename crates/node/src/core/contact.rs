@@ -284,7 +284,7 @@ impl Core {
         let report = Report {
             number: contact.last_number,
             heard_through_age_ms: age(heard_through),
-            applied: self.replica.state().read().applied_index(),
+            applied: self.applied,
             checkpoint: self.agreement.take_new(self.replica.last_checkpoint()),
             touches: touches.iter().map(|&(session, at)| (session, age(at))).collect(),
         };

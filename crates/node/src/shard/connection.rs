@@ -24,6 +24,8 @@ const MAX_IDENTITY_BYTES: usize = 16 << 10;
 ///
 /// ```text
 /// Fresh --ConnectRequest--> Connecting --session ready--> Established
+///   |                          ^
+///   |--of a session not known--' Checking
 ///   '--four-letter word--> Text
 /// ```
 /// From each of them the connection may end; that is `Connection::end`, because output may still be unsent.
@@ -31,6 +33,9 @@ const MAX_IDENTITY_BYTES: usize = 16 << 10;
 pub(super) enum Phase {
     /// Nothing understood yet.
     Fresh,
+    /// A session is asked for that is not known here; whether it exists is judged when everything that is committed
+    /// is applied.
+    Checking(Box<Checking>),
     /// A session has been asked for and the log has not answered.
     Connecting(Box<Connecting>),
     /// A four-letter word is being answered.
@@ -45,12 +50,22 @@ impl Phase {
     }
 }
 
+/// A ConnectRequest for a session that is not known here yet.
+#[derive(Debug)]
+pub(super) struct Checking {
+    pub(super) session: SessionId,
+    pub(super) timeout_ms: u32,
+    pub(super) connecting: Connecting,
+}
+
 /// What the answer to a ConnectRequest will need.
 #[derive(Debug)]
 pub(super) struct Connecting {
     /// When the ConnectRequest was read: latency counts from there.
     pub(super) received: Millis,
     pub(super) secret: [u8; 16],
+    /// Negotiated.
+    pub(super) timeout_ms: u32,
     pub(super) last_zxid_seen: Zxid,
     /// The client's own form of the handshake has the flag; the answer mirrors it.
     pub(super) has_read_only: bool,
@@ -100,6 +115,17 @@ impl Deferred {
             Waiting::Refused(..) | Waiting::Unknown => 0,
         }
     }
+}
+
+/// What stands before a read that must show everything committed when it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barrier {
+    /// Nothing does.
+    None,
+    /// The read at the front waits.
+    Waiting,
+    /// The read at the front may be served.
+    Passed,
 }
 
 #[derive(Debug)]
@@ -182,6 +208,9 @@ pub(super) struct Connection {
     pub(super) encoded_auth: EncodedAuth,
     pub(super) in_flight: VecDeque<InFlight>,
     pub(super) deferred: VecDeque<Deferred>,
+    pub(super) barrier: Barrier,
+    /// Every read shows what was committed anywhere before it was received.
+    pub(super) is_linearizable: bool,
     pub(super) input: Vec<u8>,
     discard: Option<Discard>,
     pub(super) output: Output,
@@ -220,6 +249,8 @@ impl Connection {
             auth,
             in_flight: VecDeque::new(),
             deferred: VecDeque::new(),
+            barrier: Barrier::None,
+            is_linearizable: false,
             input: Vec::new(),
             discard: None,
             output: Output::default(),
@@ -261,6 +292,11 @@ impl Connection {
 
     pub(super) fn discarding(&self) -> bool {
         self.discard.is_some()
+    }
+
+    /// Whether a change of membership is under way, behind which the session's later writes wait.
+    pub(super) fn awaits_reconfig(&self) -> bool {
+        self.in_flight.back().is_some_and(|last| last.op == OpCode::Reconfig)
     }
 
     /// Adds identities; returns whether there was room for them. Every write carries all of a connection's
@@ -313,6 +349,10 @@ pub enum ConnectionEnd {
     NotReading,
     /// A four-letter word was answered.
     TextAnswered,
+    /// This server has been out of touch with a majority for too long; the client may find one that is not.
+    LeaseOver,
+    /// A snapshot replaces this server's state, so what the client waits for will not be answered here.
+    SnapshotInstalled,
     /// The server is stopping.
     Shutdown,
 }

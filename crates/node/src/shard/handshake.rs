@@ -7,7 +7,7 @@ use sha2::Digest as _;
 use subtle::ConstantTimeEq as _;
 
 use super::Shard;
-use super::connection::{Connecting, ConnectionEnd, Phase};
+use super::connection::{Checking, Connecting, ConnectionEnd, Phase};
 use crate::replica::Handshake;
 use crate::shard::Effect;
 use crate::{ConnId, ConnToken, Millis};
@@ -70,14 +70,17 @@ impl Shard {
         }
         let bounds = &self.settings.session_timeout_ms;
         let timeout_ms = u32::try_from(request.timeout_ms).unwrap_or(0).clamp(*bounds.start(), *bounds.end());
-        let connecting = |secret| {
-            Phase::Connecting(Box::new(Connecting {
-                received: now,
-                secret,
-                last_zxid_seen: request.last_zxid_seen,
-                has_read_only: request.has_read_only(),
-                attach,
-            }))
+        // Without a quorum there is nobody who could give it a session: it may find a server that has one.
+        if !self.settings.lease.holds(timeout_ms, now) {
+            return self.close(id, ConnectionEnd::LeaseOver);
+        }
+        let connecting = |secret| Connecting {
+            received: now,
+            secret,
+            timeout_ms,
+            last_zxid_seen: request.last_zxid_seen,
+            has_read_only: request.has_read_only(),
+            attach,
         };
         if !attach {
             // A new session is judged before it is made: a refusal must leave nothing behind.
@@ -85,7 +88,7 @@ impl Shard {
                 return self.close(id, ConnectionEnd::ClientAhead);
             }
             let secret = (self.settings.draw_secret)();
-            self.connections[id.0 as usize].phase = connecting(secret);
+            self.connections[id.0 as usize].phase = Phase::Connecting(Box::new(connecting(secret)));
             self.handshakes.push(Handshake::Create {
                 connection: token,
                 timeout_ms,
@@ -94,22 +97,38 @@ impl Shard {
             });
             return;
         }
-        // The secret is checked before anything happens to the session or to a connection it has.
-        let secret = request.password.and_then(|p| <[u8; 16]>::try_from(p).ok());
-        let row = state.session(request.session);
-        let hash = secret.as_ref().map(hash_secret);
-        match (row, secret, hash) {
-            (Some(row), Some(secret), Some(hash)) if bool::from(row.secret_hash.ct_eq(&hash)) => {
-                self.connections[id.0 as usize].phase = connecting(secret);
+        let Some(secret) = request.password.and_then(|p| <[u8; 16]>::try_from(p).ok()) else {
+            return self.refuse_session(id, request.has_read_only());
+        };
+        let checking = Checking { session: request.session, timeout_ms, connecting: connecting(secret) };
+        if state.session(request.session).is_none() && !self.settings.lease.is_alone() {
+            // It may have been opened on another server just now.
+            self.connections[id.0 as usize].phase = Phase::Checking(Box::new(checking));
+            return self.await_barrier(id);
+        }
+        self.judge_checked(id, checking, state);
+    }
+
+    /// Judges a returning client by the sessions there are. Its secret is checked before anything happens to the
+    /// session or to a connection it has.
+    pub(super) fn judge_checked(&mut self, id: ConnId, checking: Checking, state: &State) {
+        let Checking { session, timeout_ms, connecting } = checking;
+        let hash = hash_secret(&connecting.secret);
+        match state.session(session) {
+            Some(row) if bool::from(row.secret_hash.ct_eq(&hash)) => {
+                let connection = &mut self.connections[id.0 as usize];
+                let token = ConnToken { id, serial: connection.serial };
+                let received = connecting.received;
+                connection.phase = Phase::Connecting(Box::new(connecting));
                 self.handshakes.push(Handshake::Attach {
                     connection: token,
-                    session: request.session,
+                    session,
                     seen: row.generation,
                     timeout_ms,
-                    received: now,
+                    received,
                 });
             }
-            _ => self.refuse_session(id, request.has_read_only()),
+            _ => self.refuse_session(id, connecting.has_read_only),
         }
     }
 

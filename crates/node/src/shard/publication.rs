@@ -4,10 +4,10 @@ use ostler_tree::{Change, EndCause, MultiResult, OpResult, State, Verdict};
 use ostler_types::{ErrorCode, Generation, Perms, Sequence, SessionId, Xid, Zxid};
 use ostler_wire::{OpCode, ReplyWriter, event};
 
-use super::connection::{ConnectionEnd, InFlight, Pause, Phase};
+use super::connection::{Barrier, ConnectionEnd, InFlight, Pause, Phase};
 use super::{OUTPUT_LIMIT, Shard};
 use crate::inbox::Published;
-use crate::{ConnId, Millis};
+use crate::{ConnId, ConnToken, Millis};
 
 impl Shard {
     /// Handles everything in the inbox. `state` proves that the read lock is held, so that when this is
@@ -41,6 +41,20 @@ impl Shard {
                     }
                 }
             }
+            Published::BarrierPassed(ticket) => {
+                while let Some((_, token)) = self.barriers.pop_front_if(|&mut (at, _)| at <= ticket) {
+                    self.barrier_passed(token, state);
+                }
+            }
+            Published::SnapshotInstalled => {
+                for id in self.connection_ids() {
+                    let phase = &self.connections[id.0 as usize].phase;
+                    if matches!(phase, Phase::Established | Phase::Checking(_) | Phase::Connecting(_)) {
+                        self.close(id, ConnectionEnd::SnapshotInstalled);
+                    }
+                }
+                self.sessions.clear();
+            }
             Published::SessionMoved { session, generation } => {
                 if let Some(&id) = self.sessions.get(&session)
                     && self.connections[id.0 as usize].generation < generation
@@ -51,6 +65,22 @@ impl Shard {
             }
             Published::SessionEnded { session, cause, zxid, closed_by } => {
                 self.end_session(session, cause, zxid, closed_by, now);
+            }
+        }
+    }
+
+    /// Everything that was committed when a connection asked is applied.
+    fn barrier_passed(&mut self, token: ConnToken, state: &State) {
+        if !self.is_current(token) || self.connections[token.id.0 as usize].end.is_some() {
+            return;
+        }
+        let connection = &mut self.connections[token.id.0 as usize];
+        match std::mem::replace(&mut connection.phase, Phase::Fresh) {
+            Phase::Checking(checking) => self.judge_checked(token.id, *checking, state),
+            phase => {
+                connection.phase = phase;
+                connection.barrier = Barrier::Passed;
+                self.make_runnable(token.id);
             }
         }
     }

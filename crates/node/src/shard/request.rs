@@ -4,10 +4,12 @@ use ostler_tree::{Command, EndCause, EndCondition, State};
 use ostler_types::{ErrorCode, Xid, Zxid};
 use ostler_wire::{DecodeError, OpCode, ReplyWriter, Request, RequestHeader, frame};
 
-use super::connection::{ConnectionEnd, Deferred, InFlight, Pause, Waiting};
+use super::connection::{Barrier, ConnectionEnd, Deferred, InFlight, Pause, Waiting};
 use super::{OUTPUT_HIGH_WATER, Shard};
 use crate::{ConnId, Millis};
 
+/// The scheme of `addauth` whose text is a wish, not a credential.
+const OWN_SCHEME: &str = "ostler";
 /// What is sent in place of a zxid in answer to an operation nobody knows.
 const NO_ZXID: Zxid = Zxid(-1);
 
@@ -135,10 +137,32 @@ impl Shard {
         Some(frame::LENGTH_BYTES + RequestHeader::BYTES)
     }
 
-    /// Reads wait for this session's writes; everything waits for what waits already.
+    /// Reads wait for this session's writes; everything waits for what waits already, and for a change of membership.
     fn must_wait(&self, id: ConnId, op: OpCode) -> bool {
         let connection = &self.connections[id.0 as usize];
-        !connection.deferred.is_empty() || (kind(op) == Kind::Read && !connection.in_flight.is_empty())
+        !connection.deferred.is_empty()
+            || (kind(op) == Kind::Read && !connection.in_flight.is_empty())
+            || connection.awaits_reconfig()
+    }
+
+    /// Puts a read that must show everything committed back until that is applied here; returns whether it did.
+    fn wait_for_barrier(&mut self, id: ConnId, xid: Xid, op: OpCode, body: &[u8], received: Millis) -> bool {
+        let connection = &mut self.connections[id.0 as usize];
+        let is_wanted = op == OpCode::Sync || connection.is_linearizable;
+        if !is_wanted || self.settings.lease.is_alone() {
+            return false;
+        }
+        if connection.barrier == Barrier::Passed {
+            connection.barrier = Barrier::None;
+            return false;
+        }
+        connection.barrier = Barrier::Waiting;
+        let deferred = Deferred { xid, received, what: Waiting::Request(op, body.into()) };
+        self.outstanding += 1;
+        self.held_bytes += deferred.bytes();
+        connection.deferred.push_front(deferred);
+        self.await_barrier(id);
+        true
     }
 
     fn defer(&mut self, id: ConnId, xid: Xid, what: Waiting, now: Millis) {
@@ -215,7 +239,10 @@ impl Shard {
                 Waiting::Request(op, _) => kind(*op) == Kind::Read,
                 Waiting::Refused(..) | Waiting::Unknown => true,
             };
-            if waits && !connection.in_flight.is_empty() {
+            if (waits && !connection.in_flight.is_empty())
+                || connection.awaits_reconfig()
+                || connection.barrier == Barrier::Waiting
+            {
                 // Others have waited longer for the room there may be; it can be read from for all that.
                 if matches!(connection.paused, Some(Pause::Output | Pause::SharedOutput)) {
                     self.go_on(id, state, now);
@@ -256,6 +283,7 @@ impl Shard {
         match kind(op) {
             Kind::Close => self.number_close(id, xid, received, state),
             Kind::Write => self.number_write(id, xid, op, body, received, state, now),
+            Kind::Read if self.wait_for_barrier(id, xid, op, body, received) => {}
             _ => match Request::decode(op, body, self.settings.limits) {
                 Ok(request) => self.serve_read(id, xid, &request, received, state, now),
                 Err(_) => {
@@ -335,9 +363,32 @@ impl Shard {
         self.outstanding += 1;
     }
 
+    /// `addauth ostler reads=linearizable` (or `reads=local`, the default): how this connection's reads are served.
+    /// It gives nobody an identity. Returns whether it was understood.
+    fn take_own_auth(&mut self, id: ConnId, text: &[u8]) -> bool {
+        let is_linearizable = match text {
+            b"reads=linearizable" => true,
+            b"reads=local" => false,
+            _ => return false,
+        };
+        self.connections[id.0 as usize].is_linearizable = is_linearizable;
+        true
+    }
+
     fn authenticate(&mut self, id: ConnId, xid: Xid, op: OpCode, body: &[u8], now: Millis) {
         let connection = &mut self.connections[id.0 as usize];
         match Request::decode(op, body, self.settings.limits) {
+            Ok(Request::Auth { scheme: Some(scheme), auth }) if &*scheme == OWN_SCHEME => {
+                let known = self.take_own_auth(id, auth.unwrap_or_default());
+                let error = (!known).then_some(ErrorCode::AuthFailed);
+                let output = self.connections[id.0 as usize].output.bytes();
+                ReplyWriter::begin(output, xid, Zxid(0), error);
+                self.answered(id, op, xid, Zxid(0), now, now);
+                if error.is_some() {
+                    self.stats.auth_failed.add(1);
+                    self.close(id, ConnectionEnd::AuthFailed);
+                }
+            }
             Ok(Request::Auth { scheme, auth }) => {
                 let ids = self.settings.auth.authenticate(
                     scheme.as_deref().unwrap_or_default(),

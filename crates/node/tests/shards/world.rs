@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ostler_node::{
-    Admission, AuthSettings, CleanerSettings, ConnId, ConnectionEnd, Effect, Inbox, Millis, Replica,
-    ReplicaSettings, SessionEnd, Shard, ShardId, ShardRequests, ShardSettings, ShardStats, SharedState,
+    Admission, AuthSettings, CleanerSettings, ConnId, ConnectionEnd, Core, CoreEffect, CoreSettings, Effect,
+    Inbox, Lease, Millis, News, Replica, ReplicaSettings, SessionEnd, Shard, ShardId, ShardRequests,
+    ShardSettings, ShardStats, SharedState,
 };
-use ostler_replication::{Recovered, Replicator};
+use ostler_replication::{Membership, Recovered, Replicator, Settings as ConsensusSettings};
 use ostler_tree::{Settings, State};
 use ostler_types::{ErrorCode, EventType, SessionId, Xid, Zxid, open_acl};
 use ostler_wire::{
@@ -104,8 +105,7 @@ impl Frame {
 pub struct World {
     pub now: Millis,
     pub state: SharedState,
-    pub replica: Replica,
-    replicator: Replicator,
+    pub core: Core,
     pub shards: Vec<Shard>,
     pub stats: Vec<Arc<ShardStats>>,
     /// Shards whose thread does not run.
@@ -117,7 +117,6 @@ pub struct World {
     mail: Vec<ShardRequests>,
     pub room: Arc<Room>,
     pub ended: Vec<SessionEnd>,
-    led: bool,
     busy: bool,
 }
 
@@ -130,6 +129,7 @@ impl World {
         let now = 1_000_000;
         let state: SharedState = Arc::new(parking_lot::RwLock::new(State::with_index_seed(7)));
         let room = Arc::new(Room(AtomicBool::new(true)));
+        let lease = Arc::new(Lease::new(800));
         let (mut shards, mut inboxes, mut all_stats) = (vec![], vec![], vec![]);
         for index in 0..options.shards {
             let (inbox, stats) = (Arc::new(Inbox::default()), Arc::new(ShardStats::default()));
@@ -144,6 +144,7 @@ impl World {
                 sessionless_timeout_ms: 10_000,
                 auth: AuthSettings::default(),
                 admission: room.clone(),
+                lease: lease.clone(),
                 draw_secret: Box::new(move || {
                     secrets += 1;
                     (secrets << 8 | index as u128).to_be_bytes()
@@ -160,21 +161,21 @@ impl World {
             inboxes.push(inbox);
             all_stats.push(stats);
         }
-        let settings = ReplicaSettings {
-            server: 1,
+        let settings = ReplicaSettings { server: 1, nonce: 7, snap_count: 100_000, snap_bytes: None };
+        let replica = Replica::new(settings, state.clone(), inboxes);
+        let alone = Membership { voters: vec![1], learners: vec![] };
+        let replicator =
+            Replicator::new(ConsensusSettings::new(1), Recovered::default(), &alone).unwrap();
+        let settings = CoreSettings {
             replicated: Settings { extended_types_enabled: true, ..Settings::default() },
-            snap_count: 100_000,
-            snap_bytes: None,
             cleaner: CleanerSettings::default(),
+            own_members: Default::default(),
         };
-        let replica = Replica::new(settings, state.clone(), inboxes, now);
-        let mut replicator = Replicator::single_voter(1, Recovered::default()).unwrap();
-        replicator.campaign();
+        let core = Core::new(settings, replicator, replica, lease, shards.len(), now);
         let mut world = World {
             now,
             state,
-            replica,
-            replicator,
+            core,
             asleep: vec![false; shards.len()],
             shards,
             stats: all_stats,
@@ -184,11 +185,10 @@ impl World {
             mail: vec![],
             room,
             ended: vec![],
-            led: false,
             busy: false,
         };
         world.settle();
-        assert!(world.replica.is_serving());
+        assert!(world.core.is_serving());
         world
     }
 
@@ -339,7 +339,7 @@ impl World {
             for socket in &mut self.sockets {
                 socket.budget = socket.takes;
             }
-            self.replicator.tick();
+            self.core.tick(self.now);
             self.settle();
         }
     }
@@ -352,7 +352,7 @@ impl World {
     /// Time passes and every loop turns once.
     pub fn turn_after(&mut self, ms: Millis) {
         self.now += ms;
-        self.replicator.tick();
+        self.core.tick(self.now);
         self.turn();
     }
 
@@ -433,41 +433,27 @@ impl World {
         let now = self.now;
         let wall_ms = 1_700_000_000_000 + now as i64;
         for requests in std::mem::take(&mut self.mail) {
-            self.replica.receive(requests, now);
+            self.core.receive(requests, now);
         }
-        self.replica.tick(now, wall_ms);
         if !self.hold_disk {
             for number in std::mem::take(&mut self.at_disk) {
-                self.replicator.persisted(number);
+                self.core.persisted(number);
             }
         }
-        if self.at_disk.len() < 2
-            && self.replicator.is_leader()
-            && let Some(proposal) = self.replica.take_proposal(wall_ms)
-        {
-            let count = proposal.entries.len();
-            let (term, first) = self.replicator.propose(proposal.entries).unwrap();
-            self.replica.proposed(term, first, count);
-        }
-        let mut woken = vec![];
-        while let Some(output) = self.replicator.poll() {
+        self.core.advance(now, wall_ms).unwrap();
+        for effect in self.core.take_effects() {
             self.busy = true;
-            self.at_disk.push(output.number);
-            for entry in &output.committed {
-                self.replica.apply(entry.term, entry.index, &entry.data, now, &mut woken).unwrap();
-            }
-            if let Some(last) = output.committed.last() {
-                self.replicator.applied(last.index);
-                if !self.led && last.term == self.replicator.term() {
-                    self.led = true;
-                    self.replica.lead();
-                }
+            match effect {
+                CoreEffect::Persist(round) => self.at_disk.push(round.number),
+                CoreEffect::News(News::SessionEnded(end)) => self.ended.push(end),
+                CoreEffect::News(_) | CoreEffect::Wake(_) => {}
+                CoreEffect::WriteSnapshot { .. } => self.core.snapshot_failed(),
+                CoreEffect::Send { .. }
+                | CoreEffect::FetchSnapshot { .. }
+                | CoreEffect::Discard(_) => panic!("there is one server"),
             }
         }
         self.busy |= !self.at_disk.is_empty() && !self.hold_disk;
-        self.replica.publish_stale(&mut woken);
-        self.busy |= !woken.is_empty();
-        self.ended.extend(self.replica.take_ended());
     }
 
     // What tests say most often.

@@ -239,6 +239,11 @@ impl Connection {
         }
     }
 
+    /// Whether the newest request in flight is a reconfig.
+    pub(super) fn awaits_reconfig(&self) -> bool {
+        self.in_flight.back().is_some_and(|request| request.op == OpCode::Reconfig)
+    }
+
     /// Requests that are not answered yet.
     pub(super) fn outstanding(&self) -> usize {
         self.in_flight.len() + self.deferred.len()

@@ -135,10 +135,13 @@ impl Shard {
         Some(frame::LENGTH_BYTES + RequestHeader::BYTES)
     }
 
-    /// Reads wait for this session's writes; everything waits for what waits already.
+    /// Reads wait for this session's writes; everything waits for what waits already, and for a reconfig, whose
+    /// answer comes later than those of writes that were applied after it (invariant 15).
     fn must_wait(&self, id: ConnId, op: OpCode) -> bool {
         let connection = &self.connections[id.0 as usize];
-        !connection.deferred.is_empty() || (kind(op) == Kind::Read && !connection.in_flight.is_empty())
+        !connection.deferred.is_empty()
+            || connection.awaits_reconfig()
+            || (kind(op) == Kind::Read && !connection.in_flight.is_empty())
     }
 
     fn defer(&mut self, id: ConnId, xid: Xid, what: Waiting, now: Millis) {
@@ -212,7 +215,7 @@ impl Shard {
                 return self.wait_for_shared_output(id);
             }
             let waits = match &front.what {
-                Waiting::Request(op, _) => kind(*op) == Kind::Read,
+                Waiting::Request(op, _) => kind(*op) == Kind::Read || connection.awaits_reconfig(),
                 Waiting::Refused(..) | Waiting::Unknown => true,
             };
             if waits && !connection.in_flight.is_empty() {

@@ -68,14 +68,14 @@ impl ServerSpec {
         let mut role = None;
         for server in servers.split('|') {
             let (address, stated) = peer_address(server.trim())?;
-            if role.is_some_and(|role| role != stated) {
+            if role.zip(stated).is_some_and(|(role, stated)| role != stated) {
                 return None;
             }
-            role = Some(stated);
+            role = role.or(stated);
             addresses.push(address);
         }
         addresses.sort_by(|a, b| a.host.cmp(&b.host));
-        Some(ServerSpec { addresses, role: role?, client })
+        Some(ServerSpec { addresses, role: role.unwrap_or(Role::Participant), client })
     }
 
     /// Whether it votes.
@@ -147,7 +147,7 @@ fn client_address(text: &str) -> Option<ClientAddress> {
     Some(ClientAddress { host, port: port(port_text)? })
 }
 
-fn peer_address(text: &str) -> Option<(PeerAddress, Role)> {
+fn peer_address(text: &str) -> Option<(PeerAddress, Option<Role>)> {
     let (host, rest) = match text.find(']') {
         Some(end) => (&text[..=end], text[end + 1..].strip_prefix(':')?),
         None => text.split_once(':')?,
@@ -156,8 +156,9 @@ fn peer_address(text: &str) -> Option<(PeerAddress, Role)> {
     let quorum_port = port(parts.next()?)?;
     let election_port = port(parts.next()?)?;
     let role = match parts.next().map(|role| role.trim().to_ascii_lowercase()).as_deref() {
-        None | Some("participant") => Role::Participant,
-        Some("observer") => Role::Observer,
+        None => None,
+        Some("participant") => Some(Role::Participant),
+        Some("observer") => Some(Role::Observer),
         Some(_) => return None,
     };
     if parts.next().is_some() || quorum_port == election_port {
@@ -202,6 +203,7 @@ mod tests {
             ("zoo1:2888:3888:observer;127.0.0.1:2181", Observer, client(Some("127.0.0.1"), 2181)),
             ("[::1]:2888:3888;[::1]:2181", Participant, client(Some("::1"), 2181)),
             ("localhost:2888:3888;0.0.0.0:2181", Participant, client(None, 2181)),
+            ("b:2888:3888|a:2889:3889:observer", Observer, None),
             ("localhost:2888:3888;*:2181", Participant, client(None, 2181)),
             ("a:2888:3888|b:2889:3889 ; 2181", Participant, client(None, 2181)),
         ] {
@@ -236,7 +238,7 @@ mod tests {
             "[]:1:2",
             "::1:1:2",
             "a:1:2|b:3",
-            "a:1:2|b:3:4:observer",
+            "a:1:2:participant|b:3:4:observer",
             "a:+1:2",
             "a:1:2;x:y",
             "a:1:2;:1",

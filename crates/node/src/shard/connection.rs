@@ -270,6 +270,11 @@ impl Connection {
         }
     }
 
+    /// Whether the newest request in flight is a reconfig.
+    pub(super) fn awaits_reconfig(&self) -> bool {
+        self.in_flight.back().is_some_and(|request| request.op == OpCode::Reconfig)
+    }
+
     /// Requests that are not answered yet.
     pub(super) fn outstanding(&self) -> usize {
         self.in_flight.len() + self.deferred.len()
@@ -292,11 +297,6 @@ impl Connection {
 
     pub(super) fn discarding(&self) -> bool {
         self.discard.is_some()
-    }
-
-    /// Whether a change of membership is under way, behind which the session's later writes wait.
-    pub(super) fn awaits_reconfig(&self) -> bool {
-        self.in_flight.back().is_some_and(|last| last.op == OpCode::Reconfig)
     }
 
     /// Adds identities; returns whether there was room for them. Every write carries all of a connection's

@@ -137,7 +137,8 @@ impl Shard {
         Some(frame::LENGTH_BYTES + RequestHeader::BYTES)
     }
 
-    /// Reads wait for this session's writes; everything waits for what waits already, and for a change of membership.
+    /// Reads wait for this session's writes; everything waits for what waits already, and for a reconfig, whose
+    /// answer comes later than those of writes that were applied after it (invariant 15).
     fn must_wait(&self, id: ConnId, op: OpCode) -> bool {
         let connection = &self.connections[id.0 as usize];
         !connection.deferred.is_empty()

@@ -2,6 +2,7 @@
 
 mod limits;
 mod order;
+mod reconfig;
 mod scale;
 mod scripts;
 mod sessions;

@@ -456,6 +456,22 @@ impl World {
         self.busy |= !self.at_disk.is_empty() && !self.hold_disk;
     }
 
+    /// Puts a command of the leader's into the log: its kind and body as `docs/log-and-snapshot.md` has them.
+    pub fn log(&mut self, command: &[u8]) {
+        let mut batch = vec![1];
+        batch.extend_from_slice(&(self.now as i64).to_be_bytes());
+        batch.extend_from_slice(&1u32.to_be_bytes());
+        batch.extend_from_slice(&(command.len() as u32).to_be_bytes());
+        batch.extend_from_slice(command);
+        self.replicator.propose(vec![batch.into()]).unwrap();
+        self.settle();
+    }
+
+    /// The entry that began the reconfig that is pending.
+    pub fn pending_reconfig(&self) -> Option<u64> {
+        self.state.read().membership().pending.as_ref().map(|pending| pending.begun.0)
+    }
+
     // What tests say most often.
 
     pub fn exists(&self, path: &str) -> bool {

@@ -60,11 +60,26 @@ impl Membership {
         let mut absent = Vec::new();
         let taken: BTreeSet<u64> = wanted.values().filter_map(|member| member.node).collect();
         for (&server, member) in &mut wanted {
-            if member.node.is_none() {
-                member.node = node_of(server).filter(|node| *node != 0 && !taken.contains(node));
-                if member.node.is_none() {
-                    absent.push(server);
+            if member.node.is_some() {
+                continue;
+            }
+            member.node = node_of(server).filter(|node| *node != 0 && !taken.contains(node));
+            match member.node {
+                None => absent.push(server),
+                // Its entry said nothing of the server: once more, with a context.
+                Some(node) if self.voters.contains(&node) => {
+                    return Step::Change {
+                        change: MembershipChange::AddVoter { node },
+                        server: Some(server),
+                    };
                 }
+                Some(node) if self.learners.contains(&node) => {
+                    return Step::Change {
+                        change: MembershipChange::AddLearner { node },
+                        server: Some(server),
+                    };
+                }
+                Some(_) => {}
             }
         }
         let mut behind = Vec::new();

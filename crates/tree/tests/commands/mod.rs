@@ -353,6 +353,7 @@ pub(crate) fn dump(state: &State) -> String {
         state.approximate_data_size(),
         state.tree_digest_history().collect::<Vec<_>>()
     ));
+    add(format!("{:?}", state.membership()));
     text
 }
 

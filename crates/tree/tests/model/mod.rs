@@ -188,7 +188,12 @@ impl Model {
                 self.settings = *settings;
                 Expected::Configured
             }
-            Command::RegisterBoot { .. } | Command::Bootstrap { .. } => unreachable!("not generated"),
+            Command::RegisterBoot { .. }
+            | Command::Bootstrap { .. }
+            | Command::AdoptMembers { .. }
+            | Command::FinishReconfig { .. }
+            | Command::AbandonReconfig { .. }
+            | Command::BeginReplace { .. } => unreachable!("not generated"),
         }
     }
 
@@ -290,7 +295,7 @@ impl Model {
                 }
                 Ok(OpResult::Multi(results))
             }
-            Operation::Reconfig => Err(ErrorCode::ReconfigDisabled),
+            Operation::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
         }
     }
 
@@ -480,9 +485,13 @@ impl Expected {
             Outcome::AttachRefused { current, .. } => Expected::AttachRefused(current.map(|g| g.0)),
             Outcome::Ignored(ignored) => Expected::Ignored(ignored),
             Outcome::Configured => Expected::Configured,
-            Outcome::BootRegistered { .. } | Outcome::Bootstrapped { .. } => {
-                unreachable!("not generated")
-            }
+            Outcome::BootRegistered { .. }
+            | Outcome::Bootstrapped { .. }
+            | Outcome::Write(Verdict::Pending)
+            | Outcome::MembersAdopted { .. }
+            | Outcome::Reconfigured { .. }
+            | Outcome::ReplaceBegun { .. }
+            | Outcome::ReplaceEnded { .. } => unreachable!("not generated"),
         }
     }
 }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn start(settings: &str) -> Result<(Server, tempfile::TempDir), StartError> {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
-        "dataDir={}\nclientPort=0\nclientPortAddress=127.0.0.1\npreAllocSize=1024\nmaxClientCnxns=2\n\
+        "dataDir={}\nclientPort=0\nclientPortAddress=127.0.0.1\npreAllocSize=1024\n\
          4lw.commands.whitelist=*\n{PROMETHEUS}metricsProvider.httpHost=127.0.0.1\n{settings}",
         dir.path().display()
     );
@@ -26,8 +26,8 @@ fn start(settings: &str) -> Result<(Server, tempfile::TempDir), StartError> {
     Ok((Server::start(loaded.config)?, dir))
 }
 
-fn serve() -> (Server, SocketAddr, tempfile::TempDir) {
-    let (server, dir) = start("metricsProvider.httpPort=0\n").unwrap();
+fn serve(settings: &str) -> (Server, SocketAddr, tempfile::TempDir) {
+    let (server, dir) = start(&format!("metricsProvider.httpPort=0\n{settings}")).unwrap();
     let address = server.metrics_address().unwrap();
     (server, address, dir)
 }
@@ -101,7 +101,8 @@ impl Exposition {
                 if let Some(labels) = labels {
                     let labels = labels.strip_suffix("\"}").expect(line);
                     let (label, value) = labels.split_once("=\"").expect(line);
-                    assert!(legal(label) && !value.contains(['"', '\\']), "{line}");
+                    let unescaped = value.replace(r"\\", "").replace("\\\"", "");
+                    assert!(legal(label) && !unescaped.contains(['"', '\\']), "{line}");
                 }
                 let of_summary = ["_sum", "_count", ""].map(|end| format!("{}{end}", current.0));
                 match &*current.1 {
@@ -122,9 +123,11 @@ impl Exposition {
 
 #[tokio::test]
 async fn what_happens_is_counted() {
-    let (server, metrics, _dir) = serve();
+    let (server, metrics, _dir) = serve("maxClientCnxns=2\n");
     let before = scrape(metrics);
-    let (client, _events) = Client::connect(server.address(), &ConnectOptions::default()).await.unwrap();
+    // No packets but those of this test.
+    let options = ConnectOptions { keep_alive: false, ..ConnectOptions::default() };
+    let (client, _events) = Client::connect(server.address(), &options).await.unwrap();
     for (path, mode) in [("/a", CreateMode::Persistent), ("/b", CreateMode::Ephemeral)] {
         client.create(path, b"data", &open_acl(), mode).await.unwrap();
     }
@@ -146,7 +149,7 @@ async fn what_happens_is_counted() {
         assert_eq!(after.types[name], kind, "{name}");
     }
     let fsyncs = after.value("fsynctime_count") - before.value("fsynctime_count");
-    assert!((1.0..=3.0).contains(&fsyncs), "{fsyncs} for a session and two writes, one after the other");
+    assert!(fsyncs >= 3.0, "{fsyncs} for a session and two writes, one after the other");
     assert!(after.value("bytes_received_count") > before.value("bytes_received_count"));
     assert!(after.value("ostler_applied_index") > before.value("ostler_applied_index"));
     assert_eq!(after.types["fsynctime"], "summary");
@@ -165,9 +168,45 @@ async fn what_happens_is_counted() {
     server.stop();
 }
 
+#[tokio::test]
+async fn quotas_are_summed_by_their_top_level_znode() {
+    let (server, metrics, _dir) = serve("");
+    let (client, _events) = Client::connect(server.address(), &ConnectOptions::default()).await.unwrap();
+    let create = async |path: &str, data: &str| {
+        client.create(path, data.as_bytes(), &open_acl(), CreateMode::Persistent).await.unwrap();
+    };
+    for znode in ["/app", "/app/a", "/app/b", "/app\"2"] {
+        create(znode, "").await;
+        create(&format!("/zookeeper/quota{znode}"), "").await;
+    }
+    assert_eq!(scrape(metrics).types.get("quota_count_limit_per_namespace"), None);
+    for (subtree, limits) in [
+        ("/app/a", "count=5,bytes=7=;byteHardLimit=100;countHardLimit=-1"),
+        ("/app/b", "count=3,bytes=11"),
+        ("/app\"2", "count=1,bytes=-1"),
+    ] {
+        create(&format!("/zookeeper/quota{subtree}/zookeeper_stats"), "count=0,bytes=0").await;
+        create(&format!("/zookeeper/quota{subtree}/zookeeper_limits"), limits).await;
+    }
+    client.set_data("/app/b", b"1234", -1).await.unwrap();
+    let (exposition, mntr) = (scrape(metrics), word(&server, "mntr"));
+    for (name, app, app2) in [
+        ("quota_count_limit_per_namespace", 8.0, 1.0),
+        ("quota_bytes_limit_per_namespace", 111.0, -1.0),
+        ("quota_count_usage_per_namespace", 2.0, 1.0),
+        ("quota_bytes_usage_per_namespace", 4.0, 0.0),
+    ] {
+        assert_eq!(exposition.value(&format!("{name}{{key=\"app\"}}")), app, "{name}");
+        assert_eq!(exposition.value(&format!("{name}{{key=\"app\\\"2\"}}")), app2, "{name}");
+        assert!(mntr.contains(&format!("\nzk_app_{name}\t{app}\n")), "{name} in {mntr}");
+    }
+    client.close().await.unwrap();
+    server.stop();
+}
+
 #[test]
 fn what_mntr_shows_is_there() {
-    let (server, metrics, _dir) = serve();
+    let (server, metrics, _dir) = serve("");
     let text = word(&server, "mntr");
     let exposition = scrape(metrics);
     let mut summaries = 0;
@@ -202,7 +241,7 @@ fn what_mntr_shows_is_there() {
 
 #[test]
 fn nothing_else_is_served() {
-    let (server, metrics, _dir) = serve();
+    let (server, metrics, _dir) = serve("");
     for (request, status) in [
         ("GET / HTTP/1.1", "404 not found"),
         ("GET /metrics/ HTTP/1.1", "404 not found"),
@@ -221,14 +260,19 @@ fn nothing_else_is_served() {
         );
         assert_eq!(body.contains("znode_count"), request.starts_with("GET /metrics?"), "{request}");
     }
-    let (head, _) = ask(metrics, &format!("GET /{} HTTP/1.1", "x".repeat(100_000)));
-    assert!(head.starts_with("http/1.1 4"), "{head}");
+    // Whether the answer survives that the rest of the request is never read is up to TCP.
+    let mut endless = connect(metrics);
+    let _ = endless.write_all(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20)).as_bytes());
+    let mut answer = Vec::new();
+    let _ = endless.read_to_end(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{}", answer.escape_ascii());
+    scrape(metrics);
     server.stop();
 }
 
 #[tokio::test]
 async fn slow_scrapers_hold_nobody_up() {
-    let (server, metrics, _dir) = serve();
+    let (server, metrics, _dir) = serve("");
     // More than are served at once; some ask for nothing, some for half, some never read what they get.
     let mut slow: Vec<TcpStream> = (0..64).map(|_| connect(metrics)).collect();
     for (index, stream) in slow.iter_mut().enumerate() {

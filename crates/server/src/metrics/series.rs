@@ -97,8 +97,12 @@ impl Inner {
         let [current, before] = &self.recent;
         let mut both = current.clone();
         both.add(before).expect("they have the same bounds");
-        let quantile = |q| if both.is_empty() { f64::NAN } else { both.value_at_quantile(q) as f64 / 1e3 };
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let quantile = |q| match both.is_empty() {
+            true => f64::NAN,
+            // Of the two digits the histogram gives the upper end.
+            false => (both.value_at_quantile(q) as f64 / 1e3).min(ms(self.max)),
+        };
         Distribution {
             count: self.count,
             sum: ms(self.sum),

@@ -1,13 +1,14 @@
 //! The table: every figure of the server, in the order in which `mntr` prints them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ostler_node::{Millis, ShardStats, SharedState};
-use ostler_tree::State;
+use ostler_tree::{Quota, State};
 
 use super::process::{self, file_descriptors};
-use super::{Metric, Series};
+use super::{Metric, Series, Value};
 use crate::admission::Gate;
 use crate::clock;
 use crate::log_writer::LogStats;
@@ -37,6 +38,8 @@ pub(crate) struct Metrics {
 }
 
 const NOT_YET: Millis = Millis::MAX;
+/// Quotas read under one hold of the lock.
+const QUOTAS_AT_ONCE: usize = 256;
 
 impl Metrics {
     /// The figures of a server that was started at `started`, elapsed time.
@@ -184,7 +187,42 @@ impl Metrics {
             ),
             Metric::gauge("ostler_applied_index", "The last log entry applied", applied),
         ]);
+        rows.extend(self.quotas());
         rows
+    }
+
+    /// ZooKeeper's figures of quotas: sums over the quotas below each top-level znode. -1, which is no limit, is added
+    /// as there.
+    fn quotas(&self) -> impl Iterator<Item = Metric> + use<> {
+        let mut sums: BTreeMap<String, [i64; 4]> = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let state = self.sources.state.read();
+            let mut last = None;
+            for quota in state.quotas_after(&after).take(QUOTAS_AT_ONCE) {
+                let Quota { subtree, count_limit, byte_limit, count, bytes } = quota;
+                let top = subtree.trim_start_matches('/').split('/').next().unwrap_or_default();
+                let sums = sums.entry(top.to_owned()).or_default();
+                for (sum, more) in sums.iter_mut().zip([count_limit, byte_limit, count, bytes]) {
+                    *sum = sum.saturating_add(more);
+                }
+                last = Some(subtree.to_owned());
+            }
+            match last {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        let names = [
+            ("quota_count_limit_per_namespace", "Most znodes that quotas allow below a top-level znode"),
+            ("quota_bytes_limit_per_namespace", "Most bytes that quotas allow below a top-level znode"),
+            ("quota_count_usage_per_namespace", "Znodes charged to the quotas below a top-level znode"),
+            ("quota_bytes_usage_per_namespace", "Bytes charged to the quotas below a top-level znode"),
+        ];
+        names.into_iter().enumerate().map(move |(index, (name, help))| {
+            let gauges = sums.iter().map(|(top, sums)| (top.clone(), sums[index].into())).collect();
+            Metric { name, help, value: Value::Gauges(gauges) }
+        })
     }
 
     fn server_with(&self, state: &State) -> ServerReport {
@@ -263,10 +301,10 @@ pub(super) mod tests {
         assert!(!gate.set_log_has_room(true));
         let value = |name| metrics.table().into_iter().find(|row| row.name == name).unwrap().value;
         let count = |name| match value(name) {
-            super::super::Value::Basic(all) => all.count,
+            Value::Basic(all) => all.count,
             other => panic!("{other:?}"),
         };
-        let gauge = |number: u64| super::super::Value::Gauge(number.into());
+        let gauge = |number: u64| Value::Gauge(number.into());
         assert_eq!((value("packets_received"), value("max_latency")), (gauge(3), gauge(3)));
         assert_eq!((count("fsynctime"), count("snapshottime"), count("dbinittime")), (1, 1, 1));
         metrics.reset();

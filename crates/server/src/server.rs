@@ -7,6 +7,7 @@
 //!                          '------------- inbox + wake-up ------------------------------'  |    |
 //!                                                        log writer <--rounds to persist---'    |
 //!                                                        snapshot writer <--walk from here on---'
+//!  http: metrics for Prometheus, from what the others count
 //! ```
 
 use std::net::SocketAddr;

@@ -236,6 +236,15 @@ fn what_mntr_shows_is_there() {
         assert!(exposition.value(sample) > 0.0, "{sample}");
     }
     assert!(exposition.value("open_file_descriptor_count") > 0.0);
+
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    for name in exposition.types.keys().filter(|name| name.starts_with("ostler_")) {
+        assert!(
+            document.contains(&format!("`{name}")),
+            "docs/operations.md, \"Metrics\", does not list {name}"
+        );
+    }
     server.stop();
 }
 

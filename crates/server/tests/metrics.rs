@@ -249,6 +249,15 @@ fn what_mntr_shows_is_there() {
 }
 
 #[test]
+fn figures_of_the_process_can_be_left_out() {
+    let (server, metrics, _dir) = serve("metricsProvider.exportJvmInfo=false\n");
+    let exposition = scrape(metrics);
+    assert!(exposition.types.contains_key("znode_count"));
+    assert!(!exposition.types.keys().any(|name| name.starts_with("process_")), "{:?}", exposition.types);
+    server.stop();
+}
+
+#[test]
 fn nothing_else_is_served() {
     let (server, metrics, _dir) = serve("");
     for (request, status) in [

@@ -7,7 +7,7 @@
 //!                                                  words::mntr (reporter) <        > prometheus::text <- http
 //! ```
 //!
-//! A figure is a row in [`table`]: its name is ZooKeeper's, or begins with `ostler_`. What ZooKeeper measures and
+//! A figure is a row in `table`: its name is ZooKeeper's, or begins with `ostler_`. What ZooKeeper measures and
 //! Ostler has no counterpart for (its request processors, its JVM, its caches) has no row, rather than one that is
 //! always 0.
 

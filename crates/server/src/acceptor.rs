@@ -22,25 +22,51 @@ const DEFAULT_BACKLOG: i32 = 4096;
 /// After running out of file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Why the client port cannot be opened.
+/// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; {}", remedy(source))]
+#[error("cannot listen on {address}{}: {source}; {}", port_use.purpose(), remedy(*port_use, source))]
 pub struct ListenError {
+    port_use: PortUse,
     address: String,
     source: std::io::Error,
 }
 
-fn remedy(error: &std::io::Error) -> &'static str {
+/// What a port is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PortUse {
+    /// `clientPort`.
+    Clients,
+    /// `metricsProvider.httpPort`.
+    Metrics,
+}
+
+impl PortUse {
+    fn purpose(self) -> &'static str {
+        match self {
+            PortUse::Clients => "",
+            PortUse::Metrics => " for metrics",
+        }
+    }
+
+    /// The settings that choose the port, and the address.
+    fn settings(self) -> (&'static str, &'static str) {
+        match self {
+            PortUse::Clients => ("clientPort or --listen", "clientPortAddress or --listen"),
+            PortUse::Metrics => ("metricsProvider.httpPort", "metricsProvider.httpHost"),
+        }
+    }
+}
+
+fn remedy(port_use: PortUse, error: &std::io::Error) -> String {
+    let (port, address) = port_use.settings();
     match error.kind() {
         ErrorKind::AddrInUse => {
-            "another server is running there: stop it, or choose another port with clientPort or --listen"
+            format!("another server is running there: stop it, or choose another port with {port}")
         }
         ErrorKind::PermissionDenied => {
-            "ports below 1024 need privileges: choose another with clientPort or --listen"
+            format!("ports below 1024 need privileges: choose another with {port}")
         }
-        _ => {
-            "clientPortAddress or --listen must name an address of this machine, or none for every interface"
-        }
+        _ => format!("{address} must name an address of this machine, or none for every interface"),
     }
 }
 
@@ -54,9 +80,9 @@ pub(crate) struct Listener {
 impl Listener {
     /// Opens the port. Until [`Acceptor::run`] the kernel queues who connects.
     pub(crate) fn bind(config: &ListenConfig) -> Result<Listener, ListenError> {
-        let fail = |source| ListenError { address: config.client.to_string(), source };
-        let socket = bind(&config.client, config.backlog.map_or(DEFAULT_BACKLOG, |n| n.get() as i32));
-        Ok(Listener { socket: socket.map_err(fail)?, keep_alive: config.tcp_keep_alive })
+        let backlog = config.backlog.map_or(DEFAULT_BACKLOG, |n| n.get() as i32);
+        let socket = bind(PortUse::Clients, &config.client, backlog)?;
+        Ok(Listener { socket, keep_alive: config.tcp_keep_alive })
     }
 
     pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
@@ -64,7 +90,17 @@ impl Listener {
     }
 }
 
-fn bind(address: &ListenAddress, backlog: i32) -> std::io::Result<std::net::TcpListener> {
+/// Opens a port, not blocking, on which the kernel queues at most `backlog` connections.
+pub(crate) fn bind(
+    port_use: PortUse,
+    address: &ListenAddress,
+    backlog: i32,
+) -> Result<std::net::TcpListener, ListenError> {
+    let fail = |source| ListenError { port_use, address: address.to_string(), source };
+    bind_first(address, backlog).map_err(fail)
+}
+
+fn bind_first(address: &ListenAddress, backlog: i32) -> std::io::Result<std::net::TcpListener> {
     let candidates: Vec<SocketAddr> = match &address.host {
         Some(host) => (host.as_str(), address.port).to_socket_addrs()?.collect(),
         // One socket for both families where the system has IPv6.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use ostler_node::{Admission, Millis};
 
@@ -18,6 +18,9 @@ pub(crate) struct Gate {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     throttle: Option<(ConnectionThrottle, Mutex<Bucket>)>,
     log_has_room: AtomicBool,
+    /// Connections and handshakes turned away, for the metrics.
+    rejected: AtomicU64,
+    throttled: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -48,12 +51,20 @@ impl Gate {
             by_address: Mutex::new(HashMap::new()),
             throttle,
             log_has_room: AtomicBool::new(true),
+            rejected: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
         }
     }
 
     /// Counts a new connection, unless it is one too many. Whoever is admitted must be reported to
     /// [`closed`](Self::closed) in the end.
     pub(crate) fn admit(&self, address: IpAddr) -> Result<(), Refusal> {
+        self.count_in(address).inspect_err(|_| {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn count_in(&self, address: IpAddr) -> Result<(), Refusal> {
         if let Some(max) = self.max_total
             && self.total.load(Ordering::Relaxed) >= max
         {
@@ -85,6 +96,27 @@ impl Gate {
         }
     }
 
+    /// Whether the log has room for ordinary writes.
+    pub(crate) fn has_room(&self) -> bool {
+        self.log_has_room.load(Ordering::Relaxed)
+    }
+
+    /// Connections that [`admit`](Self::admit) turned away.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Handshakes that had no tokens.
+    pub(crate) fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Sets both counters back.
+    pub(crate) fn reset_counters(&self) {
+        self.rejected.store(0, Ordering::Relaxed);
+        self.throttled.store(0, Ordering::Relaxed);
+    }
+
     /// Whether the log has room for ordinary writes. Returns whether that is news.
     pub(crate) fn set_log_has_room(&self, has_room: bool) -> bool {
         self.log_has_room.swap(has_room, Ordering::Relaxed) != has_room
@@ -93,7 +125,7 @@ impl Gate {
 
 impl Admission for Gate {
     fn writes_allowed(&self) -> bool {
-        self.log_has_room.load(Ordering::Relaxed)
+        self.has_room()
     }
 
     fn connect_allowed(&self, renew: bool, now: Millis) -> bool {
@@ -118,7 +150,10 @@ impl Admission for Gate {
                 bucket.tokens = left;
                 true
             }
-            None => false,
+            None => {
+                self.throttled.fetch_add(1, Ordering::Relaxed);
+                false
+            }
         }
     }
 }
@@ -150,6 +185,9 @@ mod tests {
         assert_eq!(gate.admit(b), Err(Refusal::Total(3)));
         gate.closed(a);
         assert_eq!(gate.admit(b), Ok(()));
+        assert_eq!(gate.rejected(), 2);
+        gate.reset_counters();
+        assert_eq!(gate.rejected(), 0);
     }
 
     #[test]
@@ -169,6 +207,7 @@ mod tests {
         assert!(!gate.connect_allowed(true, 10));
         assert!(gate.connect_allowed(true, 11));
         assert!(gate.connect_allowed(false, 1_000));
+        assert_eq!(gate.throttled(), 2);
     }
 
     #[test]

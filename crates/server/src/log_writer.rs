@@ -10,6 +10,7 @@ use ostler_storage::{AppendError, Batch, Entry, Log, Space};
 
 use crate::admission::Gate;
 use crate::core::CoreEvent;
+use crate::metrics::Series;
 
 /// How often a full disk is looked at again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -43,13 +44,24 @@ impl LogWriterHandle {
     }
 }
 
-/// What is counted about the log, for `mntr`. An fsync is measured with the write before it.
+/// What is counted about the log, for the metrics.
 #[derive(Debug, Default)]
 pub(crate) struct LogStats {
-    pub(crate) fsyncs: AtomicU64,
-    pub(crate) fsync_total_us: AtomicU64,
-    pub(crate) fsync_max_us: AtomicU64,
-    pub(crate) slow_fsyncs: AtomicU64,
+    /// Each fsync with the write before it.
+    pub(crate) fsync: Series,
+    slow_fsyncs: AtomicU64,
+}
+
+impl LogStats {
+    /// How many were slower than `fsync.warningthresholdms`.
+    pub(crate) fn slow(&self) -> u64 {
+        self.slow_fsyncs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.fsync.reset();
+        self.slow_fsyncs.store(0, Ordering::Relaxed);
+    }
 }
 
 /// See the module's documentation.
@@ -159,10 +171,7 @@ impl LogWriter {
             }
         };
         if self.log.syncs() > syncs {
-            let took_us = took.as_micros() as u64;
-            self.stats.fsyncs.fetch_add(1, Ordering::Relaxed);
-            self.stats.fsync_total_us.fetch_add(took_us, Ordering::Relaxed);
-            self.stats.fsync_max_us.fetch_max(took_us, Ordering::Relaxed);
+            self.stats.fsync.record(took);
         }
         if took > self.fsync_warning {
             self.stats.slow_fsyncs.fetch_add(1, Ordering::Relaxed);
@@ -282,7 +291,7 @@ mod tests {
         for (number, must_sync, fsyncs) in [(1, true, 1), (2, false, 1), (3, false, 1), (4, true, 2)] {
             handle.send(round(number, 10, must_sync));
             assert!(matches!(core.recv(), Ok(CoreEvent::Persisted(n)) if n == number));
-            assert_eq!(stats.fsyncs.load(Ordering::Relaxed), fsyncs, "round {number}");
+            assert_eq!(stats.fsync.distribution().count, fsyncs, "round {number}");
         }
         drop(handle);
         thread.join().unwrap();

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::time::Duration;
 
-use ostler_node::{ConnToken, ConnectionFacts, Millis, ShardId, ShardStats, SharedState};
+use ostler_node::{ConnToken, ConnectionFacts, Millis, ShardId, SharedState};
 use ostler_types::SessionId;
 use ostler_wire::OpCode;
 
 use crate::clock;
 use crate::config::ServerConfig;
 use crate::core::CoreEvent;
-use crate::log_writer::LogStats;
+use crate::metrics::Metrics;
 use crate::words::{
     self, ConnectionDeadline, ConnectionReport, DataSizes, DigestReport, DumpReport, Effect, Environment,
-    LastOperation, Memory, Mode, MonitorReport, ServerReport, SessionDeadline, SessionReport, Summary,
-    WatchTotals, Word,
+    LastOperation, Memory, Mode, SessionDeadline, SessionReport, Summary, WatchTotals, Word,
 };
 use crate::worker::{WorkerHandle, WorkerMessage};
 
@@ -36,10 +35,9 @@ pub(crate) struct Reporter {
     pub(crate) config: ServerConfig,
     pub(crate) client_port: u16,
     pub(crate) state: SharedState,
-    pub(crate) workers: Vec<(WorkerHandle, Arc<ShardStats>)>,
+    pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) core: Sender<CoreEvent>,
-    pub(crate) log: Arc<LogStats>,
-    pub(crate) started: Millis,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) trace_mask: i64,
 }
 
@@ -48,7 +46,7 @@ impl Reporter {
     pub(crate) fn run(mut self, questions: Receiver<Question>) {
         for question in questions {
             let text = self.answer(&question.bytes);
-            let worker = &self.workers[question.shard.0 as usize].0;
+            let worker = &self.workers[question.shard.0 as usize];
             worker.send(WorkerMessage::Answer(question.connection, text));
         }
     }
@@ -66,7 +64,7 @@ impl Reporter {
             Effect::ResetConnections => {
                 self.ask_workers(WorkerMessage::ResetConnections);
             }
-            Effect::ResetServer => self.workers.iter().for_each(|(_, stats)| stats.reset()),
+            Effect::ResetServer => self.metrics.reset(),
             Effect::SetTraceMask => {
                 if let Some(mask) = bytes.get(4..).and_then(|rest| rest.first_chunk()) {
                     self.trace_mask = i64::from_be_bytes(*mask);
@@ -87,11 +85,11 @@ impl Reporter {
             Word::Gtmk | Word::Stmk => words::trace_mask(self.trace_mask),
             Word::Hash => words::hash(&self.digests()),
             Word::Isro => words::isro(Some(Mode::Standalone)).to_owned(),
-            Word::Mntr => words::mntr(&self.monitor()),
+            Word::Mntr => words::mntr(&self.metrics.table()),
             Word::Ruok => words::IMOK.to_owned(),
             Word::Srst => words::SERVER_STATS_RESET.to_owned(),
-            Word::Srvr => words::srvr(&self.server()),
-            Word::Stat => words::stat(&self.server(), &self.connections()),
+            Word::Srvr => words::srvr(&self.metrics.server()),
+            Word::Stat => words::stat(&self.metrics.server(), &self.connections()),
             Word::Wchc => {
                 let mut by_session: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
                 for (session, path) in self.watches() {
@@ -130,7 +128,7 @@ impl Reporter {
         let asked: Vec<_> = self
             .workers
             .iter()
-            .map(|(worker, _)| {
+            .map(|worker| {
                 let (sender, answer) = sync_channel(1);
                 worker.send(question(sender));
                 answer
@@ -154,71 +152,12 @@ impl Reporter {
         self.facts().iter().map(|facts| connection_report(facts, now, wall_ms)).collect()
     }
 
-    fn total(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
-        self.workers.iter().map(|(_, stats)| of(stats)).sum()
-    }
-
-    fn server(&self) -> ServerReport {
-        let state = self.state.read();
-        let min = self
-            .workers
-            .iter()
-            .filter_map(|(_, stats)| stats.latency_min_ms_plus_one.get().checked_sub(1))
-            .min();
-        ServerReport {
-            mode: Mode::Standalone,
-            latency_ms: Summary {
-                count: self.total(|s| s.latency_count.get()),
-                sum: self.total(|s| s.latency_total_ms.get()),
-                min: min.unwrap_or(0),
-                max: self.workers.iter().map(|(_, s)| s.latency_max_ms.get()).max().unwrap_or(0),
-            },
-            received: self.total(|s| s.received.get()),
-            sent: self.total(|s| s.sent.get()),
-            connections: self.total(|s| s.connections.get()),
-            outstanding: self.total(|s| s.outstanding.get()),
-            zxid: state.last_zxid(),
-            nodes: state.node_count() as u64,
-        }
-    }
-
     fn digests(&self) -> Vec<DigestReport> {
         let state = self.state.read();
         state
             .tree_digest_history()
             .map(|entry| DigestReport { zxid: entry.zxid, digest: entry.digest as i64 })
             .collect()
-    }
-
-    fn monitor(&self) -> MonitorReport {
-        use std::sync::atomic::Ordering::Relaxed;
-        let server = self.server();
-        let state = self.state.read();
-        let fsyncs = Summary {
-            count: self.log.fsyncs.load(Relaxed),
-            sum: self.log.fsync_total_us.load(Relaxed) / 1_000,
-            min: 0,
-            max: self.log.fsync_max_us.load(Relaxed) / 1_000,
-        };
-        MonitorReport {
-            server,
-            uptime_ms: clock::now().saturating_sub(self.started),
-            sessions: state.sessions().len() as u64,
-            ephemerals: state.ephemeral_count() as u64,
-            watches: self.total(|s| s.watches.get()),
-            data_bytes: state.approximate_data_size(),
-            file_descriptors: file_descriptors(),
-            response_bytes: [-1; 3],
-            auth_failed: self.total(|s| s.auth_failed.get()),
-            counters: vec![
-                ("bytes_received_count", self.total(|s| s.bytes_received.get())),
-                ("connection_revalidate_count", self.total(|s| s.sessions_attached.get())),
-                ("large_requests_rejected", self.total(|s| s.oversized.get())),
-                ("throttled_ops", self.total(|s| s.refused_full.get())),
-                ("fsync_threshold_exceed_count", self.log.slow_fsyncs.load(Relaxed)),
-            ],
-            summaries: vec![("fsynctime", fsyncs, None)],
-        }
     }
 
     fn dump(&self) -> DumpReport {
@@ -340,11 +279,4 @@ fn last_operation(op: OpCode) -> LastOperation {
         OpCode::CreateSession => LastOperation::CreateSession,
         OpCode::CloseSession => LastOperation::CloseSession,
     }
-}
-
-/// Open descriptors of this process and their limit, where the system tells.
-fn file_descriptors() -> Option<(u64, u64)> {
-    let open = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
-    Some((open, limit))
 }

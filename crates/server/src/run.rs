@@ -88,6 +88,9 @@ impl StartMessage {
     fn print(self, server: &Server) {
         let address = server.address();
         tracing::info!(%address, "serving");
+        if let Some(address) = server.metrics_address() {
+            tracing::info!(%address, path = "/metrics", "serving metrics over plain HTTP, to whoever can reach it");
+        }
         let host = match address.ip() {
             ip if ip.is_unspecified() => "127.0.0.1".into(),
             IpAddr::V4(ip) => ip.to_string(),

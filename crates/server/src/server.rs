@@ -7,6 +7,7 @@
 //!                          '------------- inbox + wake-up ------------------------------'  |    |
 //!                                                        log writer <--rounds to persist---'    |
 //!                                                        snapshot writer <--walk from here on---'
+//!  http: metrics for Prometheus, from what the others count
 //! ```
 
 use std::net::SocketAddr;
@@ -23,15 +24,16 @@ use ostler_storage::SpareMaker;
 use ostler_tree::Settings;
 use ostler_wire::Limits;
 
-use crate::acceptor::{Acceptor, AcceptorHandle, ListenError, Listener};
+use crate::acceptor::{self, Acceptor, AcceptorHandle, ListenError, Listener, PortUse};
 use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent, CoreParts};
 use crate::log_writer::{LogStats, LogWriter};
+use crate::metrics::{HttpHandle, HttpServer, Metrics, Sources};
 use crate::recovery::{self, RecoveryError};
 use crate::reports::{Question, Reporter};
-use crate::snapshots::{SnapshotRequest, SnapshotWriter};
+use crate::snapshots::{SnapshotRequest, SnapshotStats, SnapshotWriter};
 use crate::worker::{Worker, WorkerHandle, WorkerMessage};
 
 /// A standalone server's number, as in ZooKeeper: the top byte of its session ids.
@@ -40,11 +42,13 @@ const STANDALONE_ID: u8 = 1;
 const UNSENT_BYTES: usize = 256 << 20;
 /// Most I/O workers: past this the core, not the sockets, is what is busy.
 const MAX_WORKERS: usize = 8;
+/// Scrapers that the kernel keeps waiting.
+const METRICS_BACKLOG: i32 = 128;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The client port.
+    /// The client port, or that of the metrics.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The data directory.
@@ -58,8 +62,11 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     acceptor: AcceptorHandle,
     acceptor_thread: Option<JoinHandle<()>>,
+    http: Option<HttpHandle>,
+    http_thread: Option<JoinHandle<()>>,
     workers: Vec<WorkerHandle>,
     worker_threads: Vec<JoinHandle<()>>,
     core: Sender<CoreEvent>,
@@ -78,6 +85,8 @@ struct Parts {
     core: Core,
     /// Hears once from the core, when sessions can be served.
     serving: Receiver<()>,
+    metrics: Arc<Metrics>,
+    http: Option<HttpServer>,
     reporter: Reporter,
     questions: Receiver<Question>,
     workers: Vec<Worker>,
@@ -90,9 +99,15 @@ impl Server {
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub fn start(config: ServerConfig) -> Result<Server, StartError> {
-        // The port first: of two servers started by mistake the second must not touch anything.
+        // The ports first: of two servers started by mistake the second must not touch anything.
         let listener = Listener::bind(&config.listen)?;
         let address = listener.address()?;
+        let metrics_listener = match &config.metrics.prometheus {
+            Some(endpoint) => Some(acceptor::bind(PortUse::Metrics, &endpoint.listen, METRICS_BACKLOG)?),
+            None => None,
+        };
+        let metrics_address = metrics_listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        let started = clock::now();
         let recovered = recovery::recover(&config.data)?;
         let now = clock::now();
         let state: SharedState = Arc::new(parking_lot::RwLock::new(recovered.state));
@@ -102,6 +117,7 @@ impl Server {
 
         let worker_count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
         let (mut workers, mut handles, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shards = Vec::new();
         for index in 0..worker_count {
             let id = ShardId(index as u16);
             let (inbox, stats) = (Arc::new(Inbox::default()), Arc::new(ShardStats::default()));
@@ -113,6 +129,7 @@ impl Server {
             let (worker, handle) =
                 Worker::new(id, core_sender.clone(), question_sender.clone(), gate.clone(), make_shard)?;
             workers.push(worker);
+            shards.push(stats.clone());
             handles.push((handle, stats));
             inboxes.push(inbox);
         }
@@ -127,12 +144,14 @@ impl Server {
             log_stats.clone(),
             config.data.fsync_warning,
         );
+        let snapshot_stats = Arc::new(SnapshotStats::default());
         let (snapshot_sender, snapshot_requests) = channel();
         let snapshot_writer = SnapshotWriter::new(
             recovered.snapshots,
             recovered.identity,
             state.clone(),
             core_sender.clone(),
+            snapshot_stats.clone(),
             &config.data,
         );
         let replicator = Replicator::single_voter(recovered.identity.node_id, recovered.log_tail)
@@ -150,21 +169,36 @@ impl Server {
             workers: worker_handles.clone(),
             serving: serving_sender,
         });
+        let sources = Sources {
+            state: state.clone(),
+            shards,
+            gate: gate.clone(),
+            log: log_stats,
+            snapshots: snapshot_stats,
+        };
+        let metrics = Arc::new(Metrics::new(sources, started));
+        let process = config.metrics.prometheus.as_ref().is_some_and(|endpoint| endpoint.process);
+        let http = metrics_listener
+            .map(|listener| HttpServer::new(listener, metrics.clone(), process))
+            .transpose()?;
+        let (http, http_handle) = http.unzip();
         let reporter = Reporter {
             config,
             client_port: address.port(),
             state,
-            workers: handles.clone(),
+            workers: worker_handles.clone(),
             core: core_sender.clone(),
-            log: log_stats,
-            started: now,
+            metrics: metrics.clone(),
             trace_mask: 306,
         };
         let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles)?;
         let mut server = Server {
             address,
+            metrics_address,
             acceptor: acceptor_handle,
             acceptor_thread: None,
+            http: http_handle,
+            http_thread: None,
             workers: worker_handles,
             worker_threads: Vec::new(),
             core: core_sender,
@@ -178,6 +212,8 @@ impl Server {
             spares,
             core,
             serving,
+            metrics,
+            http,
             reporter,
             questions,
             workers,
@@ -195,7 +231,11 @@ impl Server {
     /// Gives each part its thread. After an error [`stop`](Self::stop) ends those that have theirs.
     fn launch(&mut self, parts: Parts) -> Result<(), StartError> {
         let Parts { log_writer, snapshot_writer, snapshot_requests, spares, core, serving, .. } = parts;
-        let Parts { mut reporter, questions, workers, acceptor, .. } = parts;
+        let Parts { metrics, http, reporter, questions, workers, acceptor, .. } = parts;
+        // Before the data is served, so that a start that takes long can be watched.
+        if let Some(http) = http {
+            self.http_thread = Some(spawn("http", move || http.run())?);
+        }
         self.rest.push(spawn("log", move || log_writer.run())?);
         self.rest.push(spawn("snapshot", move || snapshot_writer.run(snapshot_requests))?);
         self.rest.push(spawn("segments", move || {
@@ -209,7 +249,7 @@ impl Server {
         if serving.recv().is_err() {
             return Err(RecoveryError::Inconsistent("the log ended before it could be served".into()).into());
         }
-        reporter.started = clock::now();
+        metrics.serving();
         self.rest.push(spawn("report", move || reporter.run(questions))?);
         for (index, worker) in workers.into_iter().enumerate() {
             self.worker_threads.push(spawn(&format!("io-{index}"), move || worker.run())?);
@@ -221,6 +261,11 @@ impl Server {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where Prometheus finds `/metrics`, if it does.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Stops gracefully: no new connections, requests in flight are answered, the log is synced. Sessions stay
@@ -236,6 +281,8 @@ impl Server {
         let _ = self.core.send(CoreEvent::Stop);
         drop(self.core);
         self.rest.into_iter().for_each(join);
+        drop(self.http);
+        self.http_thread.into_iter().for_each(join);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The thread that writes snapshots while the server goes on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use ostler_types::{LogIndex, Term, Zxid};
 use crate::clock;
 use crate::config::DataConfig;
 use crate::core::CoreEvent;
+use crate::metrics::Series;
 
 /// Slots of the tree walked under one hold of the read lock: well under a millisecond.
 const SLICE_SLOTS: u32 = 1_000;
@@ -26,12 +29,33 @@ pub(crate) struct SnapshotRequest {
     pub(crate) walk: SnapshotWalk,
 }
 
+/// What is counted about snapshots, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotStats {
+    /// Writing each that was finished.
+    pub(crate) time: Series,
+    failed: AtomicU64,
+}
+
+impl SnapshotStats {
+    /// How many could not be written.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.time.reset();
+        self.failed.store(0, Ordering::Relaxed);
+    }
+}
+
 /// See the module's documentation.
 pub(crate) struct SnapshotWriter {
     store: SnapshotStore,
     identity: Identity,
     state: SharedState,
     core: Sender<CoreEvent>,
+    stats: Arc<SnapshotStats>,
     /// Snapshots that the log must reach back to.
     retain: usize,
     purge_interval: Option<Duration>,
@@ -43,6 +67,7 @@ impl SnapshotWriter {
         identity: Identity,
         state: SharedState,
         core: Sender<CoreEvent>,
+        stats: Arc<SnapshotStats>,
         config: &DataConfig,
     ) -> SnapshotWriter {
         let purge_interval = config.purge_interval;
@@ -50,7 +75,7 @@ impl SnapshotWriter {
             Some(_) => config.purge_retain.get() as usize,
             None => FALLBACKS_WITHOUT_PURGING,
         };
-        SnapshotWriter { store, identity, state, core, retain, purge_interval }
+        SnapshotWriter { store, identity, state, core, stats, retain, purge_interval }
     }
 
     /// Writes what is asked for, until the core is gone.
@@ -68,6 +93,7 @@ impl SnapshotWriter {
                     let log_may_go = match self.write(request) {
                         Ok(()) => self.log_may_go_up_to(),
                         Err(error) => {
+                            self.stats.failed.fetch_add(1, Ordering::Relaxed);
                             tracing::error!(
                                 %error,
                                 %index,
@@ -108,12 +134,14 @@ impl SnapshotWriter {
         let remains = self.state.write().end_snapshot_walk();
         drop(remains);
         let info = written?;
+        let took = started.elapsed();
+        self.stats.time.record(took);
         tracing::info!(
             %index,
             %zxid,
             znodes = records,
             bytes = info.file_bytes,
-            took_ms = started.elapsed().as_millis() as u64,
+            took_ms = took.as_millis() as u64,
             "snapshot written"
         );
         Ok(())

@@ -60,7 +60,7 @@ pub use nodes::Owner;
 pub use outcome::{
     Change, Ignored, MultiResult, OpResult, Outcome, QuotaExceeded, QuotaResource, Verdict, Void,
 };
-pub use read::{CleanerCandidate, CleanerCursor, ZnodeRef};
+pub use read::{CleanerCandidate, CleanerCursor, Quota, ZnodeRef};
 pub use session::{LastWrite, Session};
 pub use settings::Settings;
 pub use state::{State, TreeDigest};

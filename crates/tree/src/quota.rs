@@ -1,6 +1,7 @@
 //! Quotas (semantics, "Quotas"): limits and statistics are znodes below `/zookeeper/quota`, written as text.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 /// Where quotas live.
 const QUOTA_ROOT: &str = "/zookeeper/quota";
@@ -54,6 +55,11 @@ impl QuotaPaths {
 
     pub(crate) fn remove(&mut self, subtree: &str) {
         self.0.remove(subtree);
+    }
+
+    /// The subtrees with limits after `subtree`, in the order of their paths.
+    pub(crate) fn after<'q>(&'q self, subtree: &str) -> impl Iterator<Item = &'q str> + use<'q> {
+        self.0.range::<str, _>((Bound::Excluded(subtree), Bound::Unbounded)).map(|subtree| &**subtree)
     }
 
     /// The deepest subtree with limits that `path` is in, its top included. Only that one is charged.
@@ -157,6 +163,9 @@ mod tests {
         assert_eq!(paths.governing("/a/b/c/d"), Some("/a/b/c"));
         assert_eq!(paths.governing("/ab"), None, "components, not characters");
         assert_eq!(paths.governing("/"), None);
+        assert_eq!(paths.after("").collect::<Vec<_>>(), ["/a", "/a/b/c"]);
+        assert_eq!(paths.after("/a").collect::<Vec<_>>(), ["/a/b/c"]);
+        assert_eq!(paths.after("/a/b/c").count(), 0);
         paths.remove("/a");
         assert_eq!(paths.governing("/a/b"), None);
     }

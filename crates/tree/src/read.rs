@@ -4,6 +4,7 @@ use ostler_types::{Acl, AuthId, LogIndex, Perms, SessionId, Stat, Term, Zxid};
 
 use crate::acl::AclList;
 use crate::nodes::{NodeId, Owner};
+use crate::quota::{QuotaText, limits_path, stats_path};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::state::{State, TreeDigest};
@@ -55,6 +56,21 @@ pub struct CleanerCandidate {
     pub mzxid: Zxid,
 }
 
+/// A quota: what a subtree may hold, and what is charged to it. -1 is unset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota<'s> {
+    /// Path of the top of the subtree.
+    pub subtree: &'s str,
+    /// Most znodes: the hard limit where there is one, else the soft one.
+    pub count_limit: i64,
+    /// Most bytes, likewise.
+    pub byte_limit: i64,
+    /// Znodes charged.
+    pub count: i64,
+    /// Bytes charged.
+    pub bytes: i64,
+}
+
 /// Where a round of the cleaner goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanerCursor(Option<NodeId>);
@@ -89,6 +105,22 @@ impl State {
     /// Bytes of all paths and data (`zk_approximate_data_size`).
     pub fn approximate_data_size(&self) -> u64 {
         self.tree.data_size()
+    }
+
+    /// The quotas on subtrees after the path `after`, in the order of their paths.
+    pub fn quotas_after(&self, after: &str) -> impl Iterator<Item = Quota<'_>> {
+        self.tree.quotas.after(after).map(|subtree| {
+            let text = |path: String| QuotaText::parse(self.lookup(&path).and_then(|znode| znode.data()));
+            let (limits, stats) = (text(limits_path(subtree)), text(stats_path(subtree)));
+            let first = |hard: i64, soft: i64| if hard > -1 { hard } else { soft };
+            Quota {
+                subtree,
+                count_limit: first(limits.count_hard_limit, limits.count),
+                byte_limit: first(limits.byte_hard_limit, limits.bytes),
+                count: stats.count,
+                bytes: stats.bytes,
+            }
+        })
     }
 
     /// Number of different access control lists in memory, the open one always among them.

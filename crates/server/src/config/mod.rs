@@ -32,7 +32,8 @@ mod table;
 pub use problem::{ConfigError, Note, Problem};
 pub use server_config::{
     AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ListenAddress,
-    ListenConfig, RequestLimits, ServerConfig, SessionConfig, SessionTimeouts, SuperDigest, TreeRules,
+    ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig, SessionConfig,
+    SessionTimeouts, SuperDigest, TreeRules,
 };
 pub use table::{Class, Setting, find, sections};
 

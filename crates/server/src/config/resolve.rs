@@ -31,6 +31,7 @@ pub(super) fn resolve(reader: &mut Reader) -> Option<ServerConfig> {
     let requests = requests(reader);
     let tree = tree(reader);
     let auth = AuthConfig { digest: digest_auth(reader) };
+    let metrics = metrics(reader);
     let words = whitelist(reader, read_only_mode);
     let reconfig_enabled = reader.switch("reconfigEnabled");
     Some(ServerConfig {
@@ -40,6 +41,7 @@ pub(super) fn resolve(reader: &mut Reader) -> Option<ServerConfig> {
         requests,
         tree,
         auth,
+        metrics: metrics?,
         words,
         read_only_mode,
         reconfig_enabled,
@@ -52,7 +54,7 @@ struct Reported;
 /// `clientPort` and `clientPortAddress`, or what the only `server.N` line says.
 fn client_address(reader: &mut Reader) -> Result<ListenAddress, Reported> {
     let member = only_member(reader);
-    let host = client_host(reader);
+    let host = host(reader, "clientPortAddress");
     let port = match reader.optional_number("clientPort", 0..=65535) {
         None if reader.text("clientPort").is_some() => return Err(Reported),
         port => port.map(|port| port as u16),
@@ -82,9 +84,8 @@ fn client_address(reader: &mut Reader) -> Result<ListenAddress, Reported> {
     }
 }
 
-/// `clientPortAddress` without the brackets of an IPv6 address.
-fn client_host(reader: &mut Reader) -> Result<Option<String>, Reported> {
-    let name = "clientPortAddress";
+/// A host without the brackets of an IPv6 address.
+fn host(reader: &mut Reader, name: &'static str) -> Result<Option<String>, Reported> {
     let Some(text) = reader.text(name).filter(|host| !host.is_empty()) else { return Ok(None) };
     let bare = text.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&text);
     if bare.is_empty() || bare.contains(|c: char| c.is_whitespace() || "/[]".contains(c)) {
@@ -302,6 +303,42 @@ fn digest_auth(reader: &mut Reader) -> Option<DigestAuth> {
         digest
     });
     enabled.then_some(DigestAuth { algorithm, super_digest })
+}
+
+fn metrics(reader: &mut Reader) -> Option<MetricsConfig> {
+    let name = "metricsProvider.className";
+    let class = reader.text(name).unwrap_or_else(|| MetricsConfig::NO_PROVIDER.to_owned());
+    let host = host(reader, "metricsProvider.httpHost");
+    let port = reader.number("metricsProvider.httpPort", 0..=65535) as u16;
+    let process = reader.switch("metricsProvider.exportJvmInfo");
+    let listen = ListenAddress { host: host.ok()?, port };
+    match class.as_str() {
+        MetricsConfig::PROMETHEUS_PROVIDER => {
+            return Some(MetricsConfig { prometheus: Some(PrometheusEndpoint { listen, process }) });
+        }
+        MetricsConfig::NO_PROVIDER => {}
+        MetricsConfig::NULL_PROVIDER => {
+            reader.note(name, format!("{name}={class}: the word mntr shows metrics all the same"));
+        }
+        _ => {
+            let known = [
+                MetricsConfig::NO_PROVIDER,
+                MetricsConfig::NULL_PROVIDER,
+                MetricsConfig::PROMETHEUS_PROVIDER,
+            ];
+            reader.wrong(name, &class, format!("one of {}", known.join(", ")));
+        }
+    }
+    for name in ["metricsProvider.httpHost", "metricsProvider.httpPort", "metricsProvider.exportJvmInfo"] {
+        if reader.text(name).is_some() {
+            let class = MetricsConfig::PROMETHEUS_PROVIDER;
+            reader.note(
+                name,
+                format!("{name} is for metricsProvider.className={class} and has no effect without it"),
+            );
+        }
+    }
+    Some(MetricsConfig { prometheus: None })
 }
 
 /// The words given, and those that `FourLetterCommands.isEnabled` always adds because ZooKeeper's own scripts

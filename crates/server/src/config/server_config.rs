@@ -23,6 +23,8 @@ pub struct ServerConfig {
     pub tree: TreeRules,
     /// Authentication of clients.
     pub auth: AuthConfig,
+    /// Where metrics are published, besides the word `mntr`.
+    pub metrics: MetricsConfig,
     /// Four-letter words that are answered (`4lw.commands.whitelist`).
     pub words: Whitelist,
     /// `readonlymode.enabled`. One server alone never turns read-only.
@@ -168,6 +170,22 @@ pub struct DigestAuth {
     pub super_digest: Option<SuperDigest>,
 }
 
+/// Where metrics are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// An HTTP port for Prometheus, if `metricsProvider.className` asks for one.
+    pub prometheus: Option<PrometheusEndpoint>,
+}
+
+/// The HTTP port for Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrometheusEndpoint {
+    /// `metricsProvider.httpHost` and `metricsProvider.httpPort`.
+    pub listen: ListenAddress,
+    /// `metricsProvider.exportJvmInfo`: figures of the process too.
+    pub process: bool,
+}
+
 /// Hash over `user:password`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestAlgorithm {
@@ -216,6 +234,16 @@ impl fmt::Display for ListenAddress {
             Some(host) => write!(f, "{host}:{}", self.port),
         }
     }
+}
+
+impl MetricsConfig {
+    /// ZooKeeper's class for metrics that nothing but `mntr` shows, the default of `metricsProvider.className`.
+    pub(super) const NO_PROVIDER: &str = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
+    /// ZooKeeper's class for metrics that nothing shows.
+    pub(super) const NULL_PROVIDER: &str = "org.apache.zookeeper.metrics.impl.NullMetricsProvider";
+    /// ZooKeeper's class for the HTTP port.
+    pub(super) const PROMETHEUS_PROVIDER: &str =
+        "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
 }
 
 impl SessionTimeouts {

@@ -26,6 +26,7 @@ fn settings(config: &ServerConfig) -> Vec<(&'static str, Value)> {
         requests,
         tree,
         auth,
+        metrics,
         words,
         read_only_mode,
         reconfig_enabled,
@@ -42,6 +43,7 @@ fn settings(config: &ServerConfig) -> Vec<(&'static str, Value)> {
     all.push(("globalOutstandingLimit", json!(max_outstanding)));
     all.extend(tree_settings(tree));
     all.extend(auth_settings(auth));
+    all.extend(metrics_settings(metrics));
     all.push(("4lw.commands.whitelist", json!(words.to_string())));
     all.push(("readonlymode.enabled", json!(read_only_mode)));
     all.push(("reconfigEnabled", json!(reconfig_enabled)));
@@ -129,6 +131,19 @@ fn auth_settings(auth: &AuthConfig) -> Vec<(&'static str, Value)> {
         all.push(("DigestAuthenticationProvider.superDigest", json!(shown)));
     }
     all
+}
+
+fn metrics_settings(metrics: &MetricsConfig) -> Vec<(&'static str, Value)> {
+    let MetricsConfig { prometheus } = metrics;
+    let Some(PrometheusEndpoint { listen, process }) = prometheus else {
+        return vec![("metricsProvider.className", json!(MetricsConfig::NO_PROVIDER))];
+    };
+    vec![
+        ("metricsProvider.className", json!(MetricsConfig::PROMETHEUS_PROVIDER)),
+        ("metricsProvider.httpHost", json!(listen.host)),
+        ("metricsProvider.httpPort", json!(listen.port)),
+        ("metricsProvider.exportJvmInfo", json!(process)),
+    ]
 }
 
 fn or_zero(limit: Option<std::num::NonZeroU32>) -> Value {

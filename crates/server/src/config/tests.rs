@@ -315,6 +315,48 @@ fn adjusted_and_replaced_settings_leave_a_note() {
     assert_eq!((off.config.data.segment_bytes.get(), off.notes.len()), (64 << 20, 1));
 }
 
+const PROMETHEUS: &str =
+    "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n";
+
+#[test]
+fn metrics_are_published_if_asked_for() {
+    let endpoint = |lines: &str| with(&format!("{PROMETHEUS}{lines}")).config.metrics.prometheus.unwrap();
+    let default = endpoint("");
+    assert_eq!((default.listen.to_string().as_str(), default.process), ("*:7000", true));
+    let given = endpoint(
+        "metricsProvider.httpHost=[::1]\nmetricsProvider.httpPort=0\nmetricsProvider.exportJvmInfo=false\n",
+    );
+    assert_eq!((given.listen.to_string().as_str(), given.process), ("[::1]:0", false));
+
+    let unused = with("metricsProvider.httpPort=1\nmetricsProvider.numWorkerThreads=2\n");
+    assert_eq!(unused.config.metrics.prometheus, None);
+    assert_eq!(
+        notes(&unused),
+        [
+            "zoo.cfg:3: metricsProvider.httpPort is for metricsProvider.className=\
+             org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider and has no effect without it",
+            "zoo.cfg:4: metricsProvider.numWorkerThreads has no effect: figures are counted where they arise; there is \
+             no queue of samples and nobody to work it off",
+        ]
+    );
+    let null = with("metricsProvider.className=org.apache.zookeeper.metrics.impl.NullMetricsProvider");
+    assert_eq!((null.config.metrics.prometheus, null.notes.len()), (None, 1));
+
+    let other = complaint_about("metricsProvider.className=com.example.Metrics");
+    assert!(
+        other.contains("className=com.example.Metrics: expected one of org.apache.zookeeper.metrics.impl.")
+    );
+    for (line, said) in [
+        ("metricsProvider.httpPort=65536", "expected a whole number from 0 to 65535 (port)"),
+        ("metricsProvider.httpHost=a/b", "expected a host name or an address"),
+        ("metricsProvider.exportJvmInfo=yes", "expected true or false"),
+        ("metricsProvider.httpsPort=7443", "is refused: there is no TLS yet"),
+        ("metricsProvider.ssl.keyStore.location=/k", "is refused: there is no TLS yet"),
+    ] {
+        assert!(complaint_about(line).contains(said), "{}", complaint_about(line));
+    }
+}
+
 #[test]
 fn files_that_are_none_are_refused() {
     let missing = read_file(Path::new("/nonexistent/zoo.cfg"), &Overrides::default()).unwrap_err();
@@ -345,14 +387,17 @@ fn every_honoured_setting_is_read_and_no_other() {
 #[test]
 fn the_summary_shows_every_honoured_setting_with_its_default() {
     let throttled = with("connection_throttle_tokens=9\nconnection_throttle_weight_enabled=true").to_json();
+    let measured = with(PROMETHEUS).to_json();
     let plain = with("").to_json();
     for row in sections().flat_map(|(_, rows)| rows) {
         if row.class != Class::Honoured || row.name == "server.*" {
             continue;
         }
         let setting = |summary: &serde_json::Value| summary["settings"].get(row.name).cloned();
-        assert!(setting(&throttled).is_some(), "{} is not printed", row.name);
-        let Some(value) = setting(&plain).filter(|_| !row.default.starts_with('(')) else { continue };
+        let anywhere = setting(&throttled).or(setting(&measured));
+        assert!(anywhere.is_some(), "{} is not printed", row.name);
+        let by_default = if row.name.starts_with("metricsProvider.http") { &measured } else { &plain };
+        let Some(value) = setting(by_default).filter(|_| !row.default.starts_with('(')) else { continue };
         let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let expected = if row.name == "snapSizeLimitInKb" { "4194304" } else { row.default };
         assert_eq!(shown, expected, "{}", row.name);

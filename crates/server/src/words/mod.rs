@@ -20,8 +20,8 @@ mod word;
 
 pub use connections::{ConnectionReport, LastOperation, SessionReport, cons};
 pub use environment::{Environment, Memory, envi};
-pub use monitor::{MonitorReport, mntr};
-pub use number::{Percentiles, Summary};
+pub use monitor::mntr;
+pub use number::Summary;
 pub use server::{DigestReport, Mode, ServerReport, VERSION, hash, isro, srvr, stat};
 pub use sessions::{ConnectionDeadline, DumpReport, SessionDeadline, dump};
 pub use settings::{DataSizes, conf, dirs};

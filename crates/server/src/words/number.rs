@@ -13,19 +13,6 @@ pub struct Summary {
     pub max: u64,
 }
 
-/// Percentiles of the same series, where they are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Percentiles {
-    /// Half were not above this.
-    pub p50: u64,
-    /// 95 % were not above this.
-    pub p95: u64,
-    /// 99 % were not above this.
-    pub p99: u64,
-    /// 99.9 % were not above this.
-    pub p999: u64,
-}
-
 impl Summary {
     /// One more number.
     pub fn add(&mut self, number: u64) {

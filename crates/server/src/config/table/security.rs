@@ -5,11 +5,17 @@ use super::{Refusal, Setting, honoured, no_effect, refused};
 const NO_SASL_YET: &str = "there is no SASL yet: no client is authenticated by it";
 const NO_X509_YET: &str = "there is no TLS yet: no client is authenticated by certificate";
 const NO_ADMIN_YET: &str = "there is no admin HTTP server yet: nothing listens";
-const NO_METRICS_YET: &str = "there is no metrics endpoint yet: use the word mntr";
+const NO_SAMPLE_QUEUE: &str =
+    "figures are counted where they arise; there is no queue of samples and nobody to work it off";
+const OTHER_PROVIDER: &str = "PrometheusMetricsProvider has no such setting here";
 
 pub(super) const NO_TLS: Refusal = Refusal {
     why: "there is no TLS yet: what should be encrypted would go in plain text, or not be served at all",
     instead: "remove the TLS settings and let a TLS proxy on this machine forward to clientPort on 127.0.0.1",
+};
+const NO_METRICS_TLS: Refusal = Refusal {
+    why: "there is no TLS yet: the metrics would go in plain text, or not be served at all",
+    instead: "remove it and let a TLS proxy on this machine forward to metricsProvider.httpPort on 127.0.0.1",
 };
 const NO_SASL: Refusal = Refusal {
     why: "there is no SASL yet: clients and servers that should be authenticated would not be",
@@ -407,20 +413,63 @@ pub(super) const SETTINGS: &[Setting] = &[
     no_effect("admin.snapshot.enabled", "true", "true/false", "its snapshot command", NO_ADMIN_YET),
     no_effect("admin.restore.enabled", "true", "true/false", "its restore command", NO_ADMIN_YET),
     no_effect("admin.*", "(none)", "text", "any other setting of the admin server", NO_ADMIN_YET),
-    no_effect(
+    honoured(
         "metricsProvider.className",
         "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
         "class",
-        "where metrics are published",
-        NO_METRICS_YET,
+        "where metrics are published besides `mntr`: nowhere by default, on an HTTP port with `org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider`",
+    ),
+    honoured(
+        "metricsProvider.httpHost",
+        "(all interfaces)",
+        "host",
+        "address of that port. Plain HTTP: whoever reaches it can read the metrics",
+    ),
+    honoured("metricsProvider.httpPort", "7000", "port", "that port; `/metrics` is served there"),
+    honoured(
+        "metricsProvider.exportJvmInfo",
+        "true",
+        "true/false",
+        "there, also figures of the process (`process_*`: CPU time, memory, descriptors, start). There is no JVM, hence no `jvm_*`",
     ),
     no_effect(
-        "metricsProvider.*",
+        "metricsProvider.numWorkerThreads",
+        "1",
+        "threads",
+        "threads that record metrics",
+        NO_SAMPLE_QUEUE,
+    ),
+    no_effect(
+        "metricsProvider.maxQueueSize",
+        "1000000",
+        "samples",
+        "queue of metrics to record",
+        NO_SAMPLE_QUEUE,
+    ),
+    no_effect(
+        "metricsProvider.workerShutdownTimeoutMs",
+        "1000",
+        "ms",
+        "wait for those threads at stop",
+        NO_SAMPLE_QUEUE,
+    ),
+    refused(
+        "metricsProvider.httpsPort",
+        "(none)",
+        "port",
+        "the same over HTTPS, in newer ZooKeepers",
+        &[],
+        NO_METRICS_TLS,
+    ),
+    refused(
+        "metricsProvider.ssl.*",
         "(none)",
         "text",
-        "settings of that class, such as httpHost, httpPort, exportJvmInfo, numWorkerThreads, maxQueueSize, workerShutdownTimeoutMs",
-        NO_METRICS_YET,
+        "keys and certificates of that port",
+        &[],
+        NO_METRICS_TLS,
     ),
+    no_effect("metricsProvider.*", "(none)", "text", "any other setting of that class", OTHER_PROVIDER),
     refused("audit.enable", "false", "true/false", "the audit log", &["false"], NO_AUDIT),
     no_effect(
         "audit.impl.class",

@@ -13,6 +13,7 @@ mod core;
 mod events;
 mod log_writer;
 pub mod logging;
+pub mod peers;
 mod recovery;
 mod reports;
 mod run;

@@ -14,6 +14,7 @@ mod events;
 mod log_writer;
 pub mod logging;
 pub mod metrics;
+pub mod peers;
 mod recovery;
 mod reports;
 mod run;

@@ -59,5 +59,6 @@ pub use log::{
 };
 pub use sim_disk::{Fault, SimDisk};
 pub use snapshot::{
-    Newest, Origin, SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore, SnapshotWriter,
+    IncomingSnapshot, Newest, Origin, SnapshotError, SnapshotFile, SnapshotInfo, SnapshotMeta,
+    SnapshotReader, SnapshotStore, SnapshotTicket, SnapshotWriter,
 };

@@ -1,13 +1,16 @@
 //! Snapshot files: the whole state at one log index, written as a stream and read as a stream.
 
 pub(crate) mod format;
+mod incoming;
 mod reader;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use format::{Origin, SnapshotMeta};
+pub use incoming::{IncomingSnapshot, SnapshotFile, SnapshotTicket};
 pub use reader::SnapshotReader;
 pub use writer::SnapshotWriter;
 
@@ -76,6 +79,8 @@ pub struct Newest {
 pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// Files begun to be received: one that is given up and its successor must not have one name.
+    received: Arc<AtomicU64>,
 }
 
 const EXTENSION: &str = ".snap";
@@ -95,7 +100,7 @@ impl SnapshotStore {
             }
         }
         disk.sync_dir(dir).on("sync", dir)?;
-        Ok(SnapshotStore { disk, dir: dir.to_owned() })
+        Ok(SnapshotStore { disk, dir: dir.to_owned(), received: Arc::default() })
     }
 
     /// Begins a snapshot. It replaces one with the same index when it is finished.
@@ -110,6 +115,33 @@ impl SnapshotStore {
         let temporary = self.dir.join(format!("{:016x}{TMP}", meta.index));
         let target = self.dir.join(format!("{:016x}{EXTENSION}", meta.index));
         SnapshotWriter::begin(Arc::clone(&self.disk), self.dir.clone(), temporary, target, meta)
+    }
+
+    /// Begins to receive the file of a snapshot at `index` from another server.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn receive(&self, index: u64) -> Result<IncomingSnapshot, DiskError> {
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.dir.join(format!("{index:016x}.received-{number}{TMP}"));
+        let target = self.dir.join(format!("{index:016x}{EXTENSION}"));
+        IncomingSnapshot::begin(Arc::clone(&self.disk), self.dir.clone(), temporary, target)
+    }
+
+    /// Opens the file of one of the snapshots, to be sent as it is; `None` if there is none that `ticket` means.
+    ///
+    /// # Errors
+    /// It cannot be read, or header or footer are damaged.
+    pub fn open_file(&self, ticket: &SnapshotTicket) -> Result<Option<SnapshotFile>, SnapshotError> {
+        let path = self.dir.join(format!("{:016x}{EXTENSION}", ticket.index));
+        let reader = match SnapshotReader::open(&*self.disk, &path) {
+            Err(SnapshotError::Disk(e)) if e.source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let info = reader.info();
+        Ok((info.ticket() == *ticket).then(|| SnapshotFile { file: reader.into_file(), info }))
     }
 
     /// The snapshot files, newest first. Of each, only header and footer are read.

@@ -22,6 +22,8 @@ pub struct SnapshotReader {
     file_len: u64,
     offset: u64,
     hash: Xxh3,
+    /// The hash of the same blocks after another header.
+    other_hash: Option<Xxh3>,
     blocks: u64,
     raw_bytes: u64,
     stored: Vec<u8>,
@@ -64,6 +66,7 @@ impl SnapshotReader {
             file_len,
             offset: header_len as u64,
             hash,
+            other_hash: None,
             blocks: 0,
             raw_bytes: 0,
             stored: Vec::new(),
@@ -123,6 +126,26 @@ impl SnapshotReader {
         Ok(self.info())
     }
 
+    /// The open file, to be read as it is.
+    pub(super) fn into_file(self) -> Box<dyn DiskFile> {
+        self.file
+    }
+
+    /// From here on also finds out what [`SnapshotReader::footer_with_header`] needs. Nothing is read yet.
+    pub(super) fn hash_with_header(&mut self, header: &[u8]) {
+        let mut hash = Xxh3::new();
+        hash.update(header);
+        self.other_hash = Some(hash);
+    }
+
+    /// The footer that the file has with the header given before. All of it has been read.
+    pub(super) fn footer_with_header(self) -> Footer {
+        assert!(self.ended, "the hash covers the whole file");
+        let mut hash = self.other_hash.expect("it was asked for before");
+        hash.update(&self.footer.encode_hashed());
+        Footer { file_hash: hash.digest(), ..self.footer }
+    }
+
     /// Reads one block into `stored` and returns its uncompressed length; `None` after the last one, when the
     /// whole file has been found good.
     fn next_stored(&mut self) -> Result<Option<usize>, SnapshotError> {
@@ -149,8 +172,10 @@ impl SnapshotReader {
         if !block.matches(self.blocks, &header, &self.stored) {
             return Err(damaged("the block does not match its checksum"));
         }
-        self.hash.update(&header);
-        self.hash.update(&self.stored);
+        for hash in std::iter::once(&mut self.hash).chain(&mut self.other_hash) {
+            hash.update(&header);
+            hash.update(&self.stored);
+        }
         self.offset += (BLOCK_HEADER + block.stored_len) as u64;
         self.blocks += 1;
         self.raw_bytes += block.raw_len as u64;

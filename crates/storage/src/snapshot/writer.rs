@@ -16,7 +16,7 @@ use crate::error::{Damage, DiskError, IoContext};
 const ZSTD_LEVEL: i32 = 1;
 /// Synced this often, so that the last sync does not hand the disk gigabytes at once which the log's next sync
 /// would have to wait behind.
-const SYNC_EVERY: u64 = 8 << 20;
+pub(super) const SYNC_EVERY: u64 = 8 << 20;
 
 /// A snapshot being written. Dropped without [`SnapshotWriter::finish`], or after an error, it leaves nothing
 /// behind.

@@ -1,0 +1,223 @@
+//! The sending ends of all links, shared between whoever sends and the peers' thread.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::frame::{FRAME_HEADER, MAX_FRAME_BYTES, frame_header};
+
+/// Frames up to this size are gathered into one write; longer ones are written from where they are.
+const GATHER_BYTES: usize = 32 << 10;
+/// Bytes gathered for one write.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What it means if a frame cannot be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is dropped; the link stays.
+    MayDrop,
+    /// The link is broken, so that [`PeerEvent::Down`](super::PeerEvent::Down) tells that something is missing.
+    OrBreak,
+}
+
+/// What has become of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// They arrive, unless the link breaks.
+    Queued,
+    /// There is no link, or it is breaking. Up or Down tell when that changes.
+    NoLink,
+    /// Too much waits for that server already. With [`Delivery::OrBreak`] the link is closed now.
+    Full,
+}
+
+/// See the module's documentation.
+pub(super) struct Links {
+    by_node: Mutex<HashMap<u64, LinkSender>>,
+    queue_bytes: usize,
+}
+
+struct LinkSender {
+    frames: UnboundedSender<Vec<Bytes>>,
+    state: Arc<LinkState>,
+}
+
+/// What both ends of the queue know.
+#[derive(Default)]
+struct LinkState {
+    /// Bytes queued and not yet written, headers included.
+    queued: AtomicUsize,
+    /// Told when the link must end.
+    overflow: Notify,
+}
+
+/// The receiving end of a link's queue. While it exists frames can be queued.
+pub(super) struct LinkQueue {
+    node_id: u64,
+    frames: UnboundedReceiver<Vec<Bytes>>,
+    state: Arc<LinkState>,
+    links: Arc<Links>,
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkEnd {
+    #[error("the other side closed it")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the other side sent something, which it must not")]
+    Spoke,
+    #[error("it takes frames more slowly than they come, and one that must not be lost found no room")]
+    Overflow,
+    #[error("this server stops")]
+    Stopped,
+}
+
+impl Links {
+    pub(super) fn new(queue_bytes: usize) -> Links {
+        Links { by_node: Mutex::default(), queue_bytes }
+    }
+
+    /// Opens a queue to a node that has none.
+    pub(super) fn open(self: &Arc<Links>, node_id: u64) -> LinkQueue {
+        let (sender, frames) = unbounded_channel();
+        let state = Arc::new(LinkState::default());
+        self.by_node.lock().insert(node_id, LinkSender { frames: sender, state: Arc::clone(&state) });
+        LinkQueue { node_id, frames, state, links: Arc::clone(self) }
+    }
+
+    /// See [`Peers::send`](super::Peers::send).
+    pub(super) fn send(&self, node_id: u64, frames: Vec<Bytes>, delivery: Delivery) -> Sent {
+        let fits = |frame: &Bytes| (1..=MAX_FRAME_BYTES).contains(&frame.len());
+        assert!(frames.iter().all(fits), "a frame has 1 to {MAX_FRAME_BYTES} bytes");
+        let bytes = queued_bytes(&frames);
+        let mut by_node = self.by_node.lock();
+        let Some(link) = by_node.get(&node_id) else { return Sent::NoLink };
+        let before = link.state.queued.fetch_add(bytes, Ordering::Relaxed);
+        // An empty queue takes anything, or a frame longer than the bound could never be sent.
+        if before > 0 && before + bytes > self.queue_bytes {
+            link.state.queued.fetch_sub(bytes, Ordering::Relaxed);
+            if delivery == Delivery::OrBreak {
+                link.state.overflow.notify_one();
+                // Whatever came after the missing frame would be out of order.
+                by_node.remove(&node_id);
+            }
+            return Sent::Full;
+        }
+        if link.frames.send(frames).is_err() {
+            return Sent::NoLink;
+        }
+        Sent::Queued
+    }
+
+    /// Bytes that wait to be written to a node.
+    #[cfg(test)]
+    pub(super) fn queued(&self, node_id: u64) -> usize {
+        self.by_node.lock().get(&node_id).map_or(0, |link| link.state.queued.load(Ordering::Relaxed))
+    }
+
+    /// Takes no more frames; what is queued is still written.
+    pub(super) fn close(&self) {
+        self.by_node.lock().clear();
+    }
+}
+
+fn queued_bytes(frames: &[Bytes]) -> usize {
+    frames.iter().map(|frame| FRAME_HEADER + frame.len()).sum()
+}
+
+impl LinkQueue {
+    /// Takes no more frames.
+    pub(super) fn close(&mut self) {
+        let mut by_node = self.links.by_node.lock();
+        // The entry may be gone already, or be another link's.
+        if by_node.get(&self.node_id).is_some_and(|link| Arc::ptr_eq(&link.state, &self.state)) {
+            by_node.remove(&self.node_id);
+        }
+    }
+
+    /// Writes what is queued until the link ends.
+    pub(super) async fn run(&mut self, stream: impl AsyncRead + AsyncWrite) -> LinkEnd {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let hears = async {
+            match reader.read(&mut [0; 1]).await {
+                Ok(0) => LinkEnd::Closed,
+                Ok(_) => LinkEnd::Spoke,
+                Err(error) => error.into(),
+            }
+        };
+        let writes = write_all(&mut self.frames, &self.state, &mut writer);
+        tokio::select! {
+            biased;
+            () = self.state.overflow.notified() => LinkEnd::Overflow,
+            end = hears => end,
+            end = writes => end,
+        }
+    }
+}
+
+/// Writes everything that is queued, as much as there is with one write.
+async fn write_all(
+    frames: &mut UnboundedReceiver<Vec<Bytes>>,
+    state: &LinkState,
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> LinkEnd {
+    const SENDS: usize = 1024;
+    let mut sends = Vec::new();
+    let mut gathered = Gathered { bytes: Vec::new(), counted: 0, state };
+    loop {
+        if frames.recv_many(&mut sends, SENDS).await == 0 {
+            return match writer.shutdown().await {
+                Ok(()) => LinkEnd::Stopped,
+                Err(error) => error.into(),
+            };
+        }
+        for frame in sends.drain(..).flatten() {
+            if let Err(error) = gathered.add(&frame, writer).await {
+                return error.into();
+            }
+        }
+        if let Err(error) = gathered.flush(writer).await {
+            return error.into();
+        }
+    }
+}
+
+/// What the next write takes along.
+struct Gathered<'a> {
+    bytes: Vec<u8>,
+    /// Bytes of the queue that are accounted for when it is written.
+    counted: usize,
+    state: &'a LinkState,
+}
+
+impl Gathered<'_> {
+    async fn add(&mut self, frame: &Bytes, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        self.bytes.extend_from_slice(&frame_header(frame));
+        self.counted += FRAME_HEADER + frame.len();
+        if frame.len() <= GATHER_BYTES {
+            self.bytes.extend_from_slice(frame);
+        } else {
+            writer.write_all(&self.bytes).await?;
+            self.bytes.clear();
+            writer.write_all(frame).await?;
+        }
+        if self.bytes.len() >= WRITE_BYTES { self.flush(writer).await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        writer.write_all(&self.bytes).await?;
+        writer.flush().await?;
+        self.bytes.clear();
+        self.state.queued.fetch_sub(std::mem::take(&mut self.counted), Ordering::Relaxed);
+        Ok(())
+    }
+}

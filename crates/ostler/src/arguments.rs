@@ -79,6 +79,10 @@ pub(crate) struct ServeOptions {
     /// one.
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     pub(crate) listen: Option<ListenAddress>,
+    /// This server's number among the server.N lines of the file, 1 to 254. Without it, the file `myid` in the data
+    /// directory says it; if both do, they must agree.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=254))]
+    pub(crate) id: Option<u8>,
     /// Print the settings in use as JSON, with what is to be noted about them, and stop.
     #[arg(long)]
     pub(crate) print_config: bool,

@@ -65,7 +65,11 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
 }
 
 fn load(settings: &[String], options: &ServeOptions) -> Result<Loaded, ConfigError> {
-    let overrides = Overrides { data_dir: options.data_dir.clone(), listen: options.listen.clone() };
+    let overrides = Overrides {
+        data_dir: options.data_dir.clone(),
+        listen: options.listen.clone(),
+        server_id: options.id,
+    };
     match settings {
         [] => config::standalone_default(&overrides),
         [file] => config::read_file(Path::new(file), &overrides),

@@ -17,6 +17,7 @@ mod acl;
 mod create;
 mod error;
 mod ids;
+pub mod member;
 mod path;
 mod stat;
 mod watch;

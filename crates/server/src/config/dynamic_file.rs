@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use ostler_types::Zxid;
+
 use super::ReadFile;
 use super::properties;
 use super::reader::{Given, Origin, Reader};
@@ -31,11 +33,11 @@ pub(super) fn read(reader: &mut Reader, read: ReadFile<'_>) {
 }
 
 /// The version in a dynamic file's name: what follows its last dot, in hexadecimal; 0 if that is no such number.
-pub(super) fn version(file: &Path) -> u64 {
+pub(super) fn version(file: &Path) -> Zxid {
     let name = file.file_name().map(|name| name.to_string_lossy());
     let suffix = name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, suffix)| suffix);
     let digits = |suffix: &&str| suffix.bytes().all(|b| b.is_ascii_hexdigit());
-    suffix.filter(digits).and_then(|suffix| u64::from_str_radix(suffix, 16).ok()).unwrap_or(0)
+    suffix.filter(digits).and_then(|suffix| i64::from_str_radix(suffix, 16).ok()).map_or(Zxid(0), Zxid)
 }
 
 #[cfg(test)]
@@ -53,9 +55,9 @@ mod tests {
             ("zoo", 0),
             ("zoo.", 0),
             ("/a.1/zoo", 0),
-            ("zoo.10000000000000000", 0),
+            ("zoo.8000000000000000", 0),
         ] {
-            assert_eq!(version(Path::new(name)), expected, "{name}");
+            assert_eq!(version(Path::new(name)), Zxid(expected), "{name}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ostler_types::Zxid;
 use ostler_types::member::{PeerAddress, Role, ServerSpec};
 
 use super::reader::{Reader, printable};
@@ -27,7 +28,7 @@ pub struct EnsembleConfig {
     pub dynamic_file: Option<PathBuf>,
     /// Version of the server lines: the zxid of the `reconfig` that made them, from the name of `dynamic_file`. 0 for
     /// lines an operator wrote.
-    pub version: u64,
+    pub version: Zxid,
 }
 
 impl EnsembleConfig {
@@ -83,7 +84,7 @@ pub(super) fn resolve(reader: &mut Reader, around: &Around<'_>) -> Result<Option
             format!("peerType={stated}, but the line of server.{server_id} says {role}; the line decides");
         reader.note("peerType", text);
     }
-    let version = dynamic_file.as_deref().map_or(0, dynamic_file::version);
+    let version = dynamic_file.as_deref().map_or(Zxid(0), dynamic_file::version);
     Ok(Some(EnsembleConfig {
         server_id,
         servers,

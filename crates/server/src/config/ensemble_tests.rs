@@ -74,7 +74,7 @@ fn server_lines_and_myid_make_an_ensemble() {
     assert_eq!(loaded.notes, []);
     assert_eq!(loaded.config.listen.client.to_string(), "*:2181");
     let ensemble = loaded.config.ensemble.as_ref().unwrap();
-    assert_eq!((ensemble.server_id, ensemble.servers.len(), ensemble.version), (2, 3, 0));
+    assert_eq!((ensemble.server_id, ensemble.servers.len(), ensemble.version.0), (2, 3, 0));
     assert_eq!(ensemble.this().to_string(), "b:2888:3888:participant");
     assert!(ensemble.client_is_static() && !ensemble.listen_on_all);
     assert_eq!(ensemble.config_file.as_deref(), Some(Path::new("zoo.cfg")));
@@ -234,7 +234,7 @@ fn a_dynamic_file_has_the_server_lines() {
     let dynamic = "server.1=a:1:2;2181\nserver.2=b:1:2;2182\nserver.3=c:1:2:observer\n";
     let name = "/e/zoo.cfg.dynamic.100000003";
     let ensemble = case(text).myid("1").file(name, dynamic).ensemble();
-    assert_eq!((ensemble.servers.len(), ensemble.version), (3, 0x1_0000_0003));
+    assert_eq!((ensemble.servers.len(), ensemble.version.0), (3, 0x1_0000_0003));
     assert_eq!(ensemble.dynamic_file.as_deref(), Some(Path::new(name)));
 
     let read = |dynamic| case(text).myid("1").file(name, dynamic).read();

@@ -22,6 +22,7 @@
 
 mod dynamic_file;
 mod ensemble;
+mod membership_files;
 mod problem;
 mod properties;
 mod reader;
@@ -31,6 +32,7 @@ mod summary;
 mod table;
 
 pub use ensemble::EnsembleConfig;
+pub use membership_files::MembershipFiles;
 pub use problem::{ConfigError, Note, Problem};
 pub use server_config::{
     AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ElectionTiming,

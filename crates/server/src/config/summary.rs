@@ -83,7 +83,7 @@ fn ensemble_settings(ensemble: Option<&EnsembleConfig>) -> Vec<(&'static str, Va
         ("myid", json!(server_id)),
         ("quorumListenOnAllIPs", json!(listen_on_all)),
         ("dynamicConfigFile", json!(dynamic_file)),
-        ("version", json!(format!("{version:x}"))),
+        ("version", json!(format!("{:x}", version.0))),
         ("multiAddress.enabled", json!(several_addresses)),
         ("peerType", json!(ensemble.this().role.to_string())),
     ]

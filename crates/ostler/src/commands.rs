@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Serve(Serve { settings, options })) => serve(&settings, &options).into(),
         Some(Command::Check(check)) => self::check(&check).into(),
         Some(Command::Bench(bench)) => ostler_cli::bench::run(&bench),
+        Some(Command::Dev(dev)) => ostler_cli::dev::run(&dev),
     }
 }
 
@@ -49,6 +50,9 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
     if let Err(error) = logging::start(options.log_format(), &options.log_level) {
         eprintln!("ostler: {error}");
         return Exit::Failure;
+    }
+    if options.stop_on_eof {
+        ostler_server::stop_when_input_ends();
     }
     let ended = ostler_server::run(loaded);
     logging::finish();

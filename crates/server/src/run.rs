@@ -53,6 +53,21 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Sends this process SIGTERM when its standard input ends: with a pipe there, when whoever holds the other end is
+/// gone, whatever ended it.
+pub fn stop_when_input_ends() {
+    std::thread::spawn(|| {
+        // An input that cannot be read has ended as well.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        tracing::info!("standard input has ended");
+        if let Err(error) =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+        {
+            crate::die(crate::EXIT_FAILURE, format_args!("cannot stop gracefully: {error}"));
+        }
+    });
+}
+
 /// What a signal means: it ends the start, then begins the stop, then cuts that short.
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;

@@ -1,7 +1,7 @@
 //! Looks after the servers: starts them, notices their end, stops them.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -203,11 +203,8 @@ impl Supervisor {
     fn next(&self, deadline: Option<Instant>) -> Option<Event> {
         match deadline {
             None => self.events.recv().ok(),
-            Some(at) => match self.events.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                Ok(event) => Some(event),
-                // The other error cannot be: the supervisor has a sender itself.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            // The other error cannot be: the supervisor has a sender itself.
+            Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())).ok(),
         }
     }
 

@@ -14,6 +14,7 @@ Examples:
   ostler                               serve 127.0.0.1:2181, data in ./ostler-data
   ostler serve /etc/zookeeper/zoo.cfg  serve as a ZooKeeper configuration file says
   ostler serve zoo.cfg --print-config  show what that file amounts to, and stop
+  ostler dev --servers 3               try an ensemble on this machine, each server a process of its own
   ostler check /var/lib/zookeeper      verify a data directory while no server uses it
   echo srvr | nc 127.0.0.1 2181        ask a running server how it is
 
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Check(Check),
     /// Measure a server: any that speaks ZooKeeper's protocol.
     Bench(ostler_cli::bench::BenchArgs),
+    Dev(ostler_cli::dev::DevArgs),
 }
 
 #[derive(Args, Debug)]
@@ -79,6 +81,13 @@ pub(crate) struct ServeOptions {
     /// one.
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     pub(crate) listen: Option<ListenAddress>,
+    /// This server's number among the server.N lines of the file, 1 to 254. Without it, the file `myid` in the data
+    /// directory says it; if both do, they must agree.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=254))]
+    pub(crate) id: Option<u8>,
+    /// Stop, as at SIGTERM, when standard input ends: with a pipe on it, when the program that started this one is gone.
+    #[arg(long)]
+    pub(crate) stop_on_eof: bool,
     /// Print the settings in use as JSON, with what is to be noted about them, and stop.
     #[arg(long)]
     pub(crate) print_config: bool,

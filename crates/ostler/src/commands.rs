@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Serve(Serve { settings, options })) => serve(&settings, &options).into(),
         Some(Command::Check(check)) => self::check(&check).into(),
         Some(Command::Bench(bench)) => ostler_cli::bench::run(&bench),
+        Some(Command::Dev(dev)) => ostler_cli::dev::run(&dev),
     }
 }
 
@@ -50,6 +51,9 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
         eprintln!("ostler: {error}");
         return Exit::Failure;
     }
+    if options.stop_on_eof {
+        ostler_server::stop_when_input_ends();
+    }
     let ended = ostler_server::run(loaded);
     logging::finish();
     match ended {
@@ -65,7 +69,11 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
 }
 
 fn load(settings: &[String], options: &ServeOptions) -> Result<Loaded, ConfigError> {
-    let overrides = Overrides { data_dir: options.data_dir.clone(), listen: options.listen.clone() };
+    let overrides = Overrides {
+        data_dir: options.data_dir.clone(),
+        listen: options.listen.clone(),
+        server_id: options.id,
+    };
     match settings {
         [] => config::standalone_default(&overrides),
         [file] => config::read_file(Path::new(file), &overrides),

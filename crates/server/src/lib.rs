@@ -25,7 +25,7 @@ mod worker;
 
 pub use check::{CheckReport, StateSummary, check};
 pub use recovery::RecoveryError;
-pub use run::run;
+pub use run::{run, stop_when_input_ends};
 pub use server::{Server, StartError};
 
 /// Exit code: the server could not start or go on, and the log says why.

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Loaded, ServerConfig};
+use crate::config::{EnsembleConfig, Loaded, ServerConfig};
 use crate::server::{Server, StartError};
 
 /// Runs a server until SIGTERM or SIGINT, then stops it gracefully; a second signal, or one before it serves, ends
@@ -29,6 +29,13 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     });
     loaded.log_notes();
     let config = loaded.config;
+    if config.ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1) {
+        // Three servers that each believe to be alone would be three histories.
+        handle.close();
+        let text =
+            "this build can read the configuration of an ensemble, but not yet be one of several servers";
+        return Err(std::io::Error::other(text).into());
+    }
     let message = StartMessage::new(&config);
     let server = Server::start(config).inspect_err(|_| handle.close())?;
     phase.store(SERVING, Ordering::Relaxed);
@@ -44,6 +51,21 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Sends this process SIGTERM when its standard input ends: with a pipe there, when whoever holds the other end is
+/// gone, whatever ended it.
+pub fn stop_when_input_ends() {
+    std::thread::spawn(|| {
+        // An input that cannot be read has ended as well.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        tracing::info!("standard input has ended");
+        if let Err(error) =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+        {
+            crate::die(crate::EXIT_FAILURE, format_args!("cannot stop gracefully: {error}"));
+        }
+    });
 }
 
 /// What a signal means: it ends the start, then begins the stop, then cuts that short.
@@ -75,6 +97,8 @@ fn on_signal(signal: i32, phase: &AtomicU8, first: &Sender<i32>) {
 struct StartMessage {
     data_dir: std::path::PathBuf,
     data_log_dir: std::path::PathBuf,
+    /// Which server this is, of an ensemble.
+    member: Option<String>,
 }
 
 impl StartMessage {
@@ -82,6 +106,7 @@ impl StartMessage {
         StartMessage {
             data_dir: config.data.data_dir.clone(),
             data_log_dir: config.data.data_log_dir.clone(),
+            member: config.ensemble.as_ref().filter(|ensemble| ensemble.servers.len() > 1).map(member),
         }
     }
 
@@ -107,6 +132,9 @@ impl StartMessage {
         if self.data_log_dir != self.data_dir {
             text += &format!("  log:     {}\n", absolute(&self.data_log_dir));
         }
+        if let Some(member) = self.member {
+            text += &format!("  member:  {member}\n");
+        }
         text += &format!(
             "  connect: any ZooKeeper client, connection string {host}:{port}\n  look:    echo srvr | nc {bare} {port}\n  \
              stop:    Ctrl-C (sessions and data stay)\n",
@@ -116,4 +144,16 @@ impl StartMessage {
         // Nobody may be reading; the server serves all the same.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
+}
+
+/// Which server of its ensemble this is, and what its operator must know of its other port.
+fn member(ensemble: &EnsembleConfig) -> String {
+    let this = ensemble.this();
+    let port = this.addresses.first().map_or(0, |address| address.quorum_port);
+    format!(
+        "server {} of {} ({}); port {port} is for the other servers, plain and unauthenticated: shield it from others",
+        ensemble.server_id,
+        ensemble.servers.len(),
+        this.role
+    )
 }

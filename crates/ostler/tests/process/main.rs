@@ -1,6 +1,7 @@
 //! The server as a process: killed, stopped, stalled, out of disk, started on what it must not touch.
 
 mod content;
+mod dev;
 mod disk_full;
 mod kill;
 mod refusals;

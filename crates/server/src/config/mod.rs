@@ -20,7 +20,9 @@
 //! assert!(wrong.to_string().contains("zoo.cfg:2: clientport: unknown setting; the nearest known one is clientPort"));
 //! ```
 
-mod member;
+mod dynamic_file;
+mod ensemble;
+mod membership_files;
 mod problem;
 mod properties;
 mod reader;
@@ -29,18 +31,21 @@ mod server_config;
 mod summary;
 mod table;
 
+pub use ensemble::EnsembleConfig;
+pub use membership_files::MembershipFiles;
 pub use problem::{ConfigError, Note, Problem};
 pub use server_config::{
-    AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ListenAddress,
-    ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig, SessionConfig,
+    AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ElectionTiming,
+    ListenAddress, ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig, SessionConfig,
     SessionTimeouts, SuperDigest, TreeRules,
 };
 pub use table::{Class, Setting, find, sections};
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ensemble::Around;
 use reader::{Given, Origin, Reader};
 
 /// Largest configuration file that is read, in bytes; ZooKeeper's have some hundred.
@@ -71,7 +76,12 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     /// Instead of `clientPortAddress` and `clientPort`.
     pub listen: Option<ListenAddress>,
+    /// Instead of the file `myid`, with which it must agree if both are there. 1 to 254.
+    pub server_id: Option<u8>,
 }
+
+/// How the files that a configuration refers to (`myid`, `dynamicConfigFile`) are read.
+type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// The settings of a server started without a file: clients on this machine only, data in `./ostler-data`, old
 /// data purged hourly, no limit on connections, every four-letter word.
@@ -85,39 +95,52 @@ pub fn standalone_default(overrides: &Overrides) -> Result<Loaded, ConfigError> 
         ("4lw.commands.whitelist", "*"),
     ];
     let given = built_in.map(|(key, value)| Given::new(Origin::BuiltIn, key, value));
-    load("built-in settings", given.into(), Vec::new(), overrides)
+    load("built-in settings", None, given.into(), Vec::new(), overrides, &read_bytes)
 }
 
 /// Reads a configuration file as [`parse`] does.
 pub fn read_file(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let source = path.display().to_string();
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        return Err(ConfigError::Unreadable { from: source, error });
-    }
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(one_problem(&source, format!("larger than {MAX_FILE_BYTES} bytes; not a configuration")));
-    }
-    parse(&source, &bytes, overrides)
+    let bytes = read_bytes(path).map_err(|error| ConfigError::Unreadable { from: source.clone(), error })?;
+    parse_with(&source, Some(path), &bytes, overrides, &read_bytes)
 }
 
 /// Reads the text of a configuration file; `source` is its name in messages. Where a key is given twice, the
-/// later one wins, as in Java, and a note says so.
+/// later one wins, as in Java, and a note says so. With server lines the file `myid` in `dataDir` is read, and with
+/// `dynamicConfigFile` that file.
 pub fn parse(source: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    parse_with(source, None, bytes, overrides, &read_bytes)
+}
+
+fn parse_with(
+    source: &str,
+    file: Option<&Path>,
+    bytes: &[u8],
+    overrides: &Overrides,
+    read: ReadFile<'_>,
+) -> Result<Loaded, ConfigError> {
     let mut given = Vec::new();
     let mut problems = Vec::new();
     for entry in properties::parse(bytes) {
         match entry {
             Ok(entry) => given.push(Given::new(Origin::Line(entry.line), entry.key, entry.value)),
             Err(bad) => {
-                let text =
-                    "a \\u must be followed by four hexadecimal digits; write \\\\u for a backslash and a u";
-                problems.push(Problem::new(source, Some(bad.line), text.to_owned()));
+                problems.push(Problem::new(source, Some(bad.line), reader::BAD_ESCAPE.to_owned()));
             }
         }
     }
-    load(source, given, problems, overrides)
+    load(source, file, given, problems, overrides, read)
+}
+
+/// The file's contents, unless it is too large to be a configuration.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let text = format!("larger than {MAX_FILE_BYTES} bytes; not a configuration");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
 }
 
 /// ZooKeeper's arguments `port dataDir [tickTime] [maxClientCnxns]`, with ZooKeeper's defaults for that form: no
@@ -135,14 +158,16 @@ pub fn from_arguments<S: AsRef<str>>(arguments: &[S], overrides: &Overrides) -> 
         .into_iter()
         .chain(typed.map(|(key, value)| Given::new(Origin::CommandLine, key, value.as_ref())))
         .collect();
-    load("command line", given, Vec::new(), overrides)
+    load("command line", None, given, Vec::new(), overrides, &read_bytes)
 }
 
 fn load(
     source: &str,
+    config_file: Option<&Path>,
     mut given: Vec<Given>,
     problems: Vec<Problem>,
     overrides: &Overrides,
+    read: ReadFile<'_>,
 ) -> Result<Loaded, ConfigError> {
     if let Some(dir) = &overrides.data_dir {
         match dir.to_str() {
@@ -158,7 +183,9 @@ fn load(
         given.push(Given::new(Origin::CommandLine, "clientPort", listen.port.to_string()));
     }
     let mut reader = Reader::new(source, given, problems);
-    let config = resolve::resolve(&mut reader);
+    dynamic_file::read(&mut reader, read);
+    let around = Around { read, config_file, server_id: overrides.server_id };
+    let config = resolve::resolve(&mut reader, &around);
     reader.finish(config)
 }
 
@@ -166,5 +193,7 @@ fn one_problem(source: &str, text: String) -> ConfigError {
     ConfigError::Invalid { from: source.to_owned(), problems: vec![Problem::new(source, None, text)] }
 }
 
+#[cfg(test)]
+mod ensemble_tests;
 #[cfg(test)]
 mod tests;

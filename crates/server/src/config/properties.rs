@@ -26,14 +26,81 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<Result<Entry, MalformedEscape>> {
     let text = decode(bytes);
     logical_lines(&text)
         .into_iter()
-        .map(|(line, text)| {
+        .filter(|line| !line.is_nothing())
+        .map(|LogicalLine { first, text, .. }| {
             let (key, value) = split_key(&text);
             match (unescape(key), unescape(value)) {
-                (Some(key), Some(value)) => Ok(Entry { line, key, value: value.trim().to_owned() }),
-                _ => Err(MalformedEscape { line }),
+                (Some(key), Some(value)) => Ok(Entry { line: first, key, value: value.trim().to_owned() }),
+                _ => Err(MalformedEscape { line: first }),
             }
         })
         .collect()
+}
+
+/// The file without the entries whose keys `drop` chooses; everything else, comments too, byte for byte. An entry
+/// added to its end is one.
+pub(super) fn without(bytes: &[u8], drop: impl Fn(&str) -> bool) -> Vec<u8> {
+    let lines = logical_lines(&decode(bytes));
+    let chosen = |line: &&LogicalLine| {
+        line.is_nothing() || unescape(split_key(&line.text).0).is_some_and(|key| drop(&key))
+    };
+    let dropped: Vec<_> = lines.iter().filter(chosen).map(|line| line.first..=line.last).collect();
+    let mut kept = Vec::with_capacity(bytes.len());
+    let (mut number, mut rest) = (1, bytes);
+    while !rest.is_empty() {
+        let end = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).map_or(rest.len(), |end| {
+            let width = if rest[end..].starts_with(b"\r\n") { 2 } else { 1 };
+            end + width
+        });
+        let (line, after) = rest.split_at(end);
+        if !dropped.iter().any(|range| range.contains(&number)) {
+            kept.extend_from_slice(line);
+        }
+        (number, rest) = (number + 1, after);
+    }
+    if kept.last().is_some_and(|b| !matches!(b, b'\n' | b'\r')) {
+        kept.push(b'\n');
+    }
+    // Only a blank line ends a continuation that nothing has followed.
+    let text = kept.trim_ascii_end();
+    if text.ends_with(b"\\") {
+        // The first may become one with a carriage return before it.
+        kept.extend_from_slice(b"\n\n");
+    }
+    kept
+}
+
+/// A line `key=value`, with its end. `key` must be plain letters and dots.
+pub(super) fn line(key: &str, value: &str) -> String {
+    let mut line = format!("{key}=");
+    for unit in value.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(b'\\') => line.push_str("\\\\"),
+            // A blank would be trimmed at the beginning of the value.
+            Ok(byte @ 0x21..=0x7e) => line.push(char::from(byte)),
+            _ => line.push_str(&format!("\\u{unit:04X}")),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// What Java takes as one line: continued ones are joined.
+struct LogicalLine {
+    /// Number of its first line in the file, from 1.
+    first: u32,
+    /// And of its last.
+    last: u32,
+    text: String,
+    /// Whether another line could follow.
+    open: bool,
+}
+
+impl LogicalLine {
+    /// A backslash at the end of the file, after which nothing comes.
+    fn is_nothing(&self) -> bool {
+        self.open && self.text.is_empty()
+    }
 }
 
 fn decode(bytes: &[u8]) -> String {
@@ -48,25 +115,29 @@ fn is_blank(c: char) -> bool {
 }
 
 /// Joins continued lines and drops comments and blank lines.
-fn logical_lines(text: &str) -> Vec<(u32, String)> {
+fn logical_lines(text: &str) -> Vec<LogicalLine> {
     let mut lines = Vec::new();
-    let mut continued: Option<(u32, String)> = None;
+    let mut continued: Option<LogicalLine> = None;
     for (number, natural) in (1..).zip(natural_lines(text)) {
         let body = natural.trim_start_matches(is_blank);
         if continued.is_none() && (body.is_empty() || body.starts_with(['#', '!'])) {
             continue;
         }
-        let (first, mut joined) = continued.take().unwrap_or((number, String::new()));
+        let begun = continued.take();
+        let mut line =
+            begun.unwrap_or(LogicalLine { first: number, last: number, text: String::new(), open: true });
+        line.last = number;
         let backslashes = body.len() - body.trim_end_matches('\\').len();
         if backslashes % 2 == 1 {
-            joined.push_str(&body[..body.len() - 1]);
-            continued = Some((first, joined));
+            line.text.push_str(&body[..body.len() - 1]);
+            continued = Some(line);
         } else {
-            joined.push_str(body);
-            lines.push((first, joined));
+            line.text.push_str(body);
+            line.open = false;
+            lines.push(line);
         }
     }
-    lines.extend(continued.filter(|(_, joined)| !joined.is_empty()));
+    lines.extend(continued);
     lines
 }
 
@@ -197,6 +268,20 @@ mod tests {
         assert_eq!(entries(b"\xef\xbb\xbfa=1"), [(1, "a".into(), "1".into())]);
     }
 
+    #[test]
+    fn entries_can_be_taken_out_and_added() {
+        let text = b"# head\r\na=1\nserver.1 = x,\\\n   y\n! server.1=comment\nb=\xfc\rserver.2:z";
+        let kept = without(text, |key| key.starts_with("server."));
+        assert_eq!(kept, b"# head\r\na=1\n! server.1=comment\nb=\xfc\r");
+        assert_eq!(without(b"a=1", |_| false), b"a=1\n");
+        for open in ["a=1\\", "a=1\\\n", "a=1\\\r", "a=1\\\r\n  "] {
+            let mut more = without(open.as_bytes(), |_| false);
+            more.extend_from_slice(line("c", "d").as_bytes());
+            let pairs: Vec<_> = entries(&more).into_iter().map(|(_, key, value)| (key, value)).collect();
+            assert_eq!(pairs, [pair("a", "1"), pair("c", "d")], "{open:?}");
+        }
+    }
+
     /// Writes what Java's `Properties.store` would write.
     fn store(key: &str, value: &str) -> String {
         let mut out = String::new();
@@ -220,6 +305,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_line_reads_back(value in "\\PC{0,20}") {
+            prop_assert_eq!(entries(line("k", &value).as_bytes()), [(1, "k".to_owned(), value.trim().to_owned())]);
+        }
+
+        #[test]
+        fn taking_entries_out_leaves_the_others(text in "[ab=\\\\# \r\n]{0,60}") {
+            let all = |bytes: &[u8]| {
+                parse(bytes).into_iter().flatten().map(|e| (e.key, e.value)).collect::<Vec<_>>()
+            };
+            let mut expected = all(text.as_bytes());
+            expected.retain(|(key, _)| !key.starts_with('a'));
+            expected.push(pair("added", "1"));
+            let mut kept = without(text.as_bytes(), |key| key.starts_with('a'));
+            kept.extend_from_slice(line("added", "1").as_bytes());
+            prop_assert_eq!(all(&kept), expected);
+        }
+
         #[test]
         fn what_java_would_store_reads_back(key in "\\PC{1,12}", value in "\\PC{0,20}") {
             prop_assert_eq!(one(&store(&key, &value)), pair(&key, value.trim()));

@@ -8,11 +8,17 @@ use super::problem::{ConfigError, MAX_PROBLEMS_SHOWN, Note, Problem};
 use super::table::{self, Class};
 use super::{Loaded, ServerConfig};
 
+/// What is wrong where [`properties`](super::properties) finds a malformed escape.
+pub(super) const BAD_ESCAPE: &str =
+    "a \\u must be followed by four hexadecimal digits; write \\\\u for a backslash and a u";
+
 /// Where a setting was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// Line of the file, from 1.
     Line(u32),
+    /// Line of the file that `dynamicConfigFile` names, from 1.
+    Dynamic(u32),
     CommandLine,
     BuiltIn,
 }
@@ -35,6 +41,8 @@ impl Given {
 /// harmless, so that all problems are found in one go; [`Reader::finish`] makes sure that is never used.
 pub(super) struct Reader<'a> {
     source: &'a str,
+    /// Name of the dynamic file.
+    dynamic: String,
     /// By the name of its row, or by its own key where a row stands for many.
     given: BTreeMap<String, Given>,
     problems: Vec<Problem>,
@@ -44,27 +52,70 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a str, all: Vec<Given>, problems: Vec<Problem>) -> Reader<'a> {
-        let mut reader =
-            Reader { source, given: BTreeMap::new(), problems, notes: Vec::new(), asked: BTreeSet::new() };
+        let mut reader = Reader {
+            source,
+            dynamic: String::new(),
+            given: BTreeMap::new(),
+            problems,
+            notes: Vec::new(),
+            asked: BTreeSet::new(),
+        };
         for given in all {
-            match table::find(&given.key) {
-                None => reader.unknown(&given),
-                Some(setting) => {
-                    let name =
-                        if setting.prefix().is_some() { table::bare(&given.key) } else { setting.name };
-                    let name = name.to_owned();
-                    if let Some(Given { origin: Origin::Line(earlier), .. }) = reader.given.get(&name)
-                        && let Origin::Line(_) = given.origin
-                    {
-                        let text = format!("{name} replaces line {earlier}, which sets it too");
-                        reader.note_at(given.origin, text);
-                    }
-                    reader.given.insert(name, given);
+            reader.add(given);
+        }
+        let all: Vec<_> = reader.given.iter().map(|(name, given)| (name.clone(), given.clone())).collect();
+        for (name, given) in all {
+            reader.judge(&name, &given);
+        }
+        reader
+    }
+
+    /// What [`Reader::add_dynamic`] adds comes from the file `name`.
+    pub(super) fn begin_dynamic(&mut self, name: &str) {
+        self.dynamic = name.to_owned();
+    }
+
+    /// Adds a line of the dynamic file, which has only those that describe servers.
+    pub(super) fn add_dynamic(&mut self, given: Given) {
+        match table::find(&given.key).map(|setting| setting.name) {
+            Some("server.*" | "group.*" | "weight.*") => {
+                if let Some(name) = self.add(given.clone()) {
+                    self.judge(&name, &given);
                 }
             }
+            Some("version") => {
+                let text =
+                    "version: it belongs into the name of this file, after the last dot; remove the line";
+                self.problem_at(given.origin, text.to_owned());
+            }
+            _ => {
+                let text = format!("{}: only server.N lines belong into this file", printable(&given.key));
+                self.problem_at(given.origin, text);
+            }
         }
-        reader.class_all();
-        reader
+    }
+
+    /// Reports a malformed escape.
+    pub(super) fn bad_escape(&mut self, origin: Origin) {
+        self.problem_at(origin, BAD_ESCAPE.to_owned());
+    }
+
+    /// Looks `given` up and keeps it under the name returned.
+    fn add(&mut self, given: Given) -> Option<String> {
+        let Some(setting) = table::find(&given.key) else {
+            self.unknown(&given);
+            return None;
+        };
+        let name = if setting.prefix().is_some() { table::bare(&given.key) } else { setting.name };
+        let name = name.to_owned();
+        let earlier = self.given.get(&name).map(|earlier| earlier.origin);
+        if let (Some(Origin::Line(earlier)), Origin::Line(_))
+        | (Some(Origin::Dynamic(earlier)), Origin::Dynamic(_)) = (earlier, given.origin)
+        {
+            self.note_at(given.origin, format!("{name} replaces line {earlier}, which sets it too"));
+        }
+        self.given.insert(name.clone(), given);
+        Some(name)
     }
 
     fn unknown(&mut self, given: &Given) {
@@ -77,22 +128,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what has no effect and reports what is refused.
-    fn class_all(&mut self) {
-        let all: Vec<_> = self.given.iter().map(|(name, given)| (name.clone(), given.clone())).collect();
-        for (name, given) in all {
-            match table::find(&name).map(|setting| setting.class) {
-                Some(Class::Refused { why, instead, harmless }) => {
-                    if !harmless.iter().any(|value| value.eq_ignore_ascii_case(&given.value)) {
-                        let text =
-                            format!("{} is refused: {why}; {instead}", assignment(&name, &given.value));
-                        self.problem_at(given.origin, text);
-                    }
+    fn judge(&mut self, name: &str, given: &Given) {
+        match table::find(name).map(|setting| setting.class) {
+            Some(Class::Refused { why, instead, harmless }) => {
+                if !harmless.iter().any(|value| value.eq_ignore_ascii_case(&given.value)) {
+                    let text = format!("{} is refused: {why}; {instead}", assignment(name, &given.value));
+                    self.problem_at(given.origin, text);
                 }
-                Some(Class::NoEffect(reason)) => {
-                    self.note_at(given.origin, format!("{name} has no effect: {reason}"));
-                }
-                Some(Class::Honoured) | None => {}
             }
+            Some(Class::NoEffect(reason)) => {
+                self.note_at(given.origin, format!("{name} has no effect: {reason}"));
+            }
+            Some(Class::Honoured) | None => {}
         }
     }
 
@@ -116,7 +163,16 @@ impl<'a> Reader<'a> {
         &self.asked
     }
 
-    /// Every `server.N` line with its `N`, in the order of `N`.
+    /// The names of all `server.N`, `group.N` and `weight.N` lines.
+    pub(super) fn members(&self) -> Vec<String> {
+        let is_member = |name: &&String| {
+            table::find(name)
+                .is_some_and(|setting| ["server.*", "group.*", "weight.*"].contains(&setting.name))
+        };
+        self.given.keys().filter(is_member).cloned().collect()
+    }
+
+    /// Every `server.N` line: name and value.
     pub(super) fn servers(&mut self) -> Vec<(String, String)> {
         self.asked.insert("server.*");
         let is_server = |name: &str| table::find(name).is_some_and(|setting| setting.name == "server.*");
@@ -250,17 +306,20 @@ impl<'a> Reader<'a> {
 
     fn problem_at(&mut self, origin: Origin, text: String) {
         let (source, line) = self.place(origin);
-        self.problems.push(Problem::new(source, line, text));
+        let problem = Problem::new(source, line, text);
+        self.problems.push(problem);
     }
 
     fn note_at(&mut self, origin: Origin, text: String) {
         let (source, line) = self.place(origin);
-        self.notes.push(Note::new(source, line, text));
+        let note = Note::new(source, line, text);
+        self.notes.push(note);
     }
 
-    fn place(&self, origin: Origin) -> (&'a str, Option<u32>) {
+    fn place(&self, origin: Origin) -> (&str, Option<u32>) {
         match origin {
             Origin::Line(line) => (self.source, Some(line)),
+            Origin::Dynamic(line) => (&self.dynamic, Some(line)),
             Origin::CommandLine => ("command line", None),
             Origin::BuiltIn => (self.source, None),
         }

@@ -1,18 +1,20 @@
 //! From settings to a [`ServerConfig`]: ranges, defaults, and what must agree with what.
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ostler_types::member::{Role, ServerSpec};
+use ostler_types::member::ClientAddress;
 
+use super::ensemble::{self, Around};
 use super::reader::{Reader, printable};
 use super::*;
 use crate::words::{Whitelist, Word};
 
-const INT: std::ops::RangeInclusive<i64> = i32::MIN as i64..=i32::MAX as i64;
-const POSITIVE: std::ops::RangeInclusive<i64> = 1..=i32::MAX as i64;
-const NOT_NEGATIVE: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;
+const INT: RangeInclusive<i64> = i32::MIN as i64..=i32::MAX as i64;
+const POSITIVE: RangeInclusive<i64> = 1..=i32::MAX as i64;
+const NOT_NEGATIVE: RangeInclusive<i64> = 0..=i32::MAX as i64;
 
 /// The largest request: what fits into one entry of the log, with what the log adds to it.
 const MAX_FRAME_BYTES: i64 = (ostler_storage::MAX_ENTRY_BYTES - (2 << 20)) as i64;
@@ -22,8 +24,9 @@ const MAX_SEGMENT_KIB: i64 = 1 << 20;
 const MIN_SEGMENT_KIB: i64 = 64;
 
 /// Reads every honoured setting. `None`, or problems in the reader, if they make no configuration.
-pub(super) fn resolve(reader: &mut Reader) -> Option<ServerConfig> {
-    let client = client_address(reader).ok();
+pub(super) fn resolve(reader: &mut Reader, around: &Around<'_>) -> Option<ServerConfig> {
+    let ensemble = ensemble::resolve(reader, around);
+    let client = client_address(reader, ensemble.as_ref().map(Option::as_ref)).ok();
     let read_only_mode = reader.switch("readonlymode.enabled");
     let listen = listen(reader, client);
     let data = data(reader);
@@ -34,10 +37,18 @@ pub(super) fn resolve(reader: &mut Reader) -> Option<ServerConfig> {
     let metrics = metrics(reader);
     let words = whitelist(reader, read_only_mode);
     let reconfig_enabled = reader.switch("reconfigEnabled");
+    let elections = elections(reader);
+    let snapshot_rate = reader.number("ostler.snapshotBytesPerSecond", 0..=i64::MAX).unsigned_abs();
+    let peer_versions = peer_versions(reader);
+    let ensemble = ensemble.ok()?;
+    let sessions = sessions?;
+    if ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1) {
+        warn_of_short_sessions(reader, sessions.timeouts, elections);
+    }
     Some(ServerConfig {
         listen: listen?,
         data: data?,
-        sessions: sessions?,
+        sessions,
         requests,
         tree,
         auth,
@@ -45,21 +56,30 @@ pub(super) fn resolve(reader: &mut Reader) -> Option<ServerConfig> {
         words,
         read_only_mode,
         reconfig_enabled,
+        ensemble,
+        elections,
+        snapshot_bytes_per_second: NonZeroU64::new(snapshot_rate),
+        peer_versions,
     })
 }
 
 /// A problem has been recorded; nothing that follows from it is worth another.
-struct Reported;
+#[derive(Debug)]
+pub(super) struct Reported;
 
-/// `clientPort` and `clientPortAddress`, or what the only `server.N` line says.
-fn client_address(reader: &mut Reader) -> Result<ListenAddress, Reported> {
-    let member = only_member(reader);
+/// `clientPort` and `clientPortAddress`, or what this server's `server.N` line says.
+fn client_address(
+    reader: &mut Reader,
+    ensemble: Result<Option<&EnsembleConfig>, &Reported>,
+) -> Result<ListenAddress, Reported> {
     let host = host(reader, "clientPortAddress");
     let port = match reader.optional_number("clientPort", 0..=65535) {
         None if reader.text("clientPort").is_some() => return Err(Reported),
         port => port.map(|port| port as u16),
     };
-    let member = member?.filter(|_| !reader.is_from_command_line("clientPort"));
+    let line = ensemble.map_err(|_| Reported)?.and_then(|ensemble| ensemble.this().client.clone());
+    let line = line.filter(|_| !reader.is_from_command_line("clientPort"));
+    let member = line.map(|ClientAddress { host, port }| ListenAddress { host, port });
     let host = host?;
     match (port, member) {
         (Some(port), None) => Ok(ListenAddress { host, port }),
@@ -95,41 +115,6 @@ fn host(reader: &mut Reader, name: &'static str) -> Result<Option<String>, Repor
     Ok(Some(bare.to_owned()))
 }
 
-/// The client address of the only `server.N` line, if there is one. More lines than that are an ensemble, which
-/// is refused.
-fn only_member(reader: &mut Reader) -> Result<Option<ListenAddress>, Reported> {
-    let servers = reader.servers();
-    let mut members = Vec::new();
-    for (name, value) in &servers {
-        let number = name.strip_prefix("server.").unwrap_or(name);
-        if !number.bytes().all(|b| b.is_ascii_digit()) || number.parse::<i64>().is_err() {
-            reader.problem(name, format!("{}: expected a number after `server.`", printable(name)));
-        } else if let Some(member) = ServerSpec::parse(value) {
-            members.push((name, member));
-        } else {
-            reader.wrong(name, value, ServerSpec::EXPECTED);
-        }
-    }
-    if members.len() < servers.len() {
-        return Err(Reported);
-    }
-    let Some((name, only)) = members.first() else { return Ok(None) };
-    let refusal = "one server only; the ensemble comes in a later release";
-    if members.len() > 1 {
-        let text = format!("{} server lines are refused: {refusal}; leave only this server's", members.len());
-        reader.problem(name, text);
-        return Err(Reported);
-    }
-    if only.role == Role::Observer {
-        reader.problem(name, format!("{name} as an observer is refused: {refusal}; make it a participant"));
-        return Err(Reported);
-    }
-    let text =
-        format!("{name} is the only server and runs standalone; its quorum and election ports stay closed");
-    reader.note(name, text);
-    Ok(only.client.as_ref().map(ListenAddress::from))
-}
-
 fn listen(reader: &mut Reader, client: Option<ListenAddress>) -> Option<ListenConfig> {
     let backlog = limit(reader.number("clientPortListenBacklog", INT));
     let tcp_keep_alive = reader.switch("clientTcpKeepAlive");
@@ -137,8 +122,18 @@ fn listen(reader: &mut Reader, client: Option<ListenAddress>) -> Option<ListenCo
     let max_connections = limit(reader.system_number("maxCnxns", INT));
     let sessionless_timeout = millis(reader.system_number("nio.sessionlessCnxnTimeout", POSITIVE));
     let throttle = throttle(reader);
+    let linearizable_port = reader.optional_number("linearizableClientPort", 0..=65535);
+    let client = client?;
+    let linearizable =
+        linearizable_port.map(|port| ListenAddress { host: client.host.clone(), port: port as u16 });
+    if linearizable.as_ref().is_some_and(|address| address.port != 0 && address.port == client.port) {
+        let text =
+            format!("linearizableClientPort={} is the client port; it must be another one", client.port);
+        reader.problem("linearizableClientPort", text);
+    }
     Some(ListenConfig {
-        client: client?,
+        client,
+        linearizable,
         backlog,
         tcp_keep_alive,
         max_connections_per_address,
@@ -255,6 +250,56 @@ fn session_timeout(reader: &mut Reader, name: &'static str, ticks: i64, tick_ms:
         return None;
     }
     u32::try_from(ms).ok()
+}
+
+/// The ticks of elections and heartbeats, which have nothing to do with `tickTime`.
+fn elections(reader: &mut Reader) -> ElectionTiming {
+    let tick = reader.number("ostler.tickMs", 1..=10_000);
+    let election = reader.number("ostler.electionTicks", 2..=1_000);
+    let heartbeat = reader.number("ostler.heartbeatTicks", 1..=500);
+    if heartbeat * 2 > election {
+        let text = format!(
+            "ostler.heartbeatTicks={heartbeat} leaves no heartbeat to lose: expected at most half of \
+             ostler.electionTicks, which is {election}"
+        );
+        let name = "ostler.heartbeatTicks";
+        let name = if reader.text(name).is_some() { name } else { "ostler.electionTicks" };
+        reader.problem(name, text);
+    }
+    ElectionTiming {
+        tick: millis(tick),
+        election_ticks: positive(election),
+        heartbeat_ticks: positive(heartbeat),
+    }
+}
+
+/// A session is served for a third of its timeout without contact to a leader; that should outlast an election.
+fn warn_of_short_sessions(reader: &mut Reader, timeouts: SessionTimeouts, elections: ElectionTiming) {
+    let election_ms = elections.longest_election().as_millis() as u64;
+    let third_ms = u64::from(timeouts.min_ms()) / 3;
+    if third_ms < election_ms {
+        let set = reader.text("minSessionTimeout").is_some();
+        let text = format!(
+            "a session timeout of {} ms, the shortest granted, is too short to outlast every election: a third of it, \
+             {third_ms} ms, is less than the {election_ms} ms an election may take, and such a client may lose its \
+             connection to it; minSessionTimeout={} fits",
+            timeouts.min_ms(),
+            election_ms * 3
+        );
+        reader.note(if set { "minSessionTimeout" } else { "tickTime" }, text);
+    }
+}
+
+fn peer_versions(reader: &mut Reader) -> Option<RangeInclusive<u16>> {
+    let name = "ostler.test.peerVersions";
+    let text = reader.text(name)?;
+    let range =
+        text.split_once("..").and_then(|(oldest, newest)| Some(oldest.parse().ok()?..=newest.parse().ok()?));
+    let range = range.filter(|range| !range.is_empty());
+    if range.is_none() {
+        reader.wrong(name, &text, "OLDEST..NEWEST, two version numbers from 0 to 65535");
+    }
+    range
 }
 
 fn requests(reader: &mut Reader) -> RequestLimits {

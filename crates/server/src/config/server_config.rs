@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::EnsembleConfig;
 use crate::words::Whitelist;
 
 /// Everything the server is told when it starts. Built only by the readers of [`crate::config`]; nothing below
@@ -27,11 +29,22 @@ pub struct ServerConfig {
     pub metrics: MetricsConfig,
     /// Four-letter words that are answered (`4lw.commands.whitelist`).
     pub words: Whitelist,
-    /// `readonlymode.enabled`. One server alone never turns read-only.
+    /// `readonlymode.enabled`: without a quorum, serve read-only sessions to clients that allow it. One server alone
+    /// never turns read-only.
     pub read_only_mode: bool,
-    /// `reconfigEnabled`: whether `reconfig` is answered UNIMPLEMENTED (true) or RECONFIGDISABLED (false) on one
-    /// server.
+    /// `reconfigEnabled`: whether `reconfig` may change the membership, which then is also written to the files it
+    /// came from; otherwise it is answered RECONFIGDISABLED.
     pub reconfig_enabled: bool,
+    /// The `server.N` lines; `None` if there are none: a server without an address for others, which cannot grow.
+    pub ensemble: Option<EnsembleConfig>,
+    /// `ostler.tickMs`, `ostler.electionTicks`, `ostler.heartbeatTicks`.
+    pub elections: ElectionTiming,
+    /// `ostler.snapshotBytesPerSecond`: the most a leader sends of snapshots, to all servers together; `None` is no
+    /// limit.
+    pub snapshot_bytes_per_second: Option<NonZeroU64>,
+    /// `ostler.test.peerVersions`: act as a server that speaks only these versions of the protocol between servers.
+    /// For tests of upgrades; `None` is what this server speaks.
+    pub peer_versions: Option<RangeInclusive<u16>>,
 }
 
 /// An address to listen on.
@@ -46,8 +59,11 @@ pub struct ListenAddress {
 /// The client port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenConfig {
-    /// `clientPortAddress` and `clientPort`.
+    /// `clientPortAddress` and `clientPort`, or what this server's `server.N` line says.
     pub client: ListenAddress,
+    /// `linearizableClientPort`, on the same host: a client port whose reads are linearizable. Not the port of
+    /// `client`, except that both may be 0.
+    pub linearizable: Option<ListenAddress>,
     /// `clientPortListenBacklog`; `None` leaves it to the server.
     pub backlog: Option<NonZeroU32>,
     /// `clientTcpKeepAlive`.
@@ -114,6 +130,18 @@ pub struct SessionConfig {
 pub struct SessionTimeouts {
     min_ms: u32,
     max_ms: u32,
+}
+
+/// The time of elections and heartbeats. An election may take twice `election_ticks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElectionTiming {
+    /// The unit. 1 ms to 10 s.
+    pub tick: Duration,
+    /// A follower that hears nothing for this long, and up to as much again at random, begins an election. 2 to
+    /// 1,000.
+    pub election_ticks: NonZeroU32,
+    /// The leader's pace. At most half of `election_ticks`.
+    pub heartbeat_ticks: NonZeroU32,
 }
 
 /// How much a client may ask for at once.
@@ -233,6 +261,13 @@ impl fmt::Display for ListenAddress {
             Some(v6) if v6.contains(':') => write!(f, "[{v6}]:{}", self.port),
             Some(host) => write!(f, "{host}:{}", self.port),
         }
+    }
+}
+
+impl ElectionTiming {
+    /// The longest time from the last word of a leader to the first vote for its successor.
+    pub fn longest_election(self) -> Duration {
+        self.tick * self.election_ticks.get() * 2
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ostler_types::member::Role;
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -10,8 +11,12 @@ impl Loaded {
     /// The settings in use under ZooKeeper's names, and the notes: what `ostler serve --print-config` prints.
     /// Secrets are left out.
     pub fn to_json(&self) -> Value {
-        let settings: Map<_, _> =
+        let mut settings: Map<_, _> =
             settings(&self.config).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if let Some(ensemble) = &self.config.ensemble {
+            let lines = ensemble.servers.iter();
+            settings.extend(lines.map(|(id, spec)| (format!("server.{id}"), json!(spec.to_string()))));
+        }
         let notes: Vec<_> = self.notes.iter().map(Note::to_string).collect();
         json!({ "settings": settings, "notes": notes })
     }
@@ -30,6 +35,10 @@ fn settings(config: &ServerConfig) -> Vec<(&'static str, Value)> {
         words,
         read_only_mode,
         reconfig_enabled,
+        ensemble,
+        elections,
+        snapshot_bytes_per_second,
+        peer_versions,
     } = config;
     let mut all = listen_settings(listen);
     all.extend(data_settings(data));
@@ -47,12 +56,45 @@ fn settings(config: &ServerConfig) -> Vec<(&'static str, Value)> {
     all.push(("4lw.commands.whitelist", json!(words.to_string())));
     all.push(("readonlymode.enabled", json!(read_only_mode)));
     all.push(("reconfigEnabled", json!(reconfig_enabled)));
+    all.extend(ensemble_settings(ensemble.as_ref()));
+    let ElectionTiming { tick, election_ticks, heartbeat_ticks } = elections;
+    all.push(("ostler.tickMs", millis(*tick)));
+    all.push(("ostler.electionTicks", json!(election_ticks)));
+    all.push(("ostler.heartbeatTicks", json!(heartbeat_ticks)));
+    let rate = snapshot_bytes_per_second.map_or(0, |rate| rate.get());
+    all.push(("ostler.snapshotBytesPerSecond", json!(rate)));
+    let versions = peer_versions.as_ref().map(|range| format!("{}..{}", range.start(), range.end()));
+    all.push(("ostler.test.peerVersions", json!(versions)));
     all
+}
+
+/// The lines themselves are added apart: their names are made up.
+fn ensemble_settings(ensemble: Option<&EnsembleConfig>) -> Vec<(&'static str, Value)> {
+    let Some(ensemble) = ensemble else {
+        return vec![
+            ("quorumListenOnAllIPs", json!(false)),
+            ("dynamicConfigFile", Value::Null),
+            ("multiAddress.enabled", json!(false)),
+            ("peerType", json!(Role::Participant.to_string())),
+        ];
+    };
+    let EnsembleConfig { server_id, servers, listen_on_all, config_file: _, dynamic_file, version } =
+        ensemble;
+    let several_addresses = servers.values().any(|spec| spec.addresses.len() > 1);
+    vec![
+        ("myid", json!(server_id)),
+        ("quorumListenOnAllIPs", json!(listen_on_all)),
+        ("dynamicConfigFile", json!(dynamic_file)),
+        ("version", json!(format!("{:x}", version.0))),
+        ("multiAddress.enabled", json!(several_addresses)),
+        ("peerType", json!(ensemble.this().role.to_string())),
+    ]
 }
 
 fn listen_settings(listen: &ListenConfig) -> Vec<(&'static str, Value)> {
     let ListenConfig {
         client,
+        linearizable,
         backlog,
         tcp_keep_alive,
         max_connections_per_address,
@@ -63,6 +105,7 @@ fn listen_settings(listen: &ListenConfig) -> Vec<(&'static str, Value)> {
     let mut all = vec![
         ("clientPort", json!(client.port)),
         ("clientPortAddress", json!(client.host)),
+        ("linearizableClientPort", json!(linearizable.as_ref().map(|address| address.port))),
         ("clientPortListenBacklog", backlog.map_or(json!(-1), |backlog| json!(backlog))),
         ("clientTcpKeepAlive", json!(tcp_keep_alive)),
         ("maxClientCnxns", or_zero(*max_connections_per_address)),

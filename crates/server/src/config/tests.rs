@@ -73,7 +73,11 @@ fn without_a_file_it_serves_this_machine() {
 
 #[test]
 fn command_line_options_win() {
-    let overrides = Overrides { data_dir: Some("/other".into()), listen: ListenAddress::parse("[::1]:0") };
+    let overrides = Overrides {
+        data_dir: Some("/other".into()),
+        listen: ListenAddress::parse("[::1]:0"),
+        ..Overrides::default()
+    };
     let check = |loaded: Loaded| {
         assert_eq!(loaded.config.data.data_dir, Path::new("/other"));
         assert_eq!(loaded.config.listen.client.to_string(), "[::1]:0");
@@ -82,7 +86,7 @@ fn command_line_options_win() {
     check(parse("zoo.cfg", MINIMAL.as_bytes(), &overrides).unwrap());
     check(parse("zoo.cfg", b"server.1=a:1:2;2181\n", &overrides).unwrap());
     check(parse("zoo.cfg", b"", &overrides).unwrap());
-    let everywhere = Overrides { data_dir: None, listen: ListenAddress::parse("*:1") };
+    let everywhere = Overrides { listen: ListenAddress::parse("*:1"), ..Overrides::default() };
     assert_eq!(standalone_default(&everywhere).unwrap().config.listen.client.to_string(), "*:1");
 }
 
@@ -115,11 +119,12 @@ fn the_docker_image_file_works_unmodified() {
     assert_eq!(
         notes(&loaded),
         [
-            "zoo.cfg:4: initLimit has no effect: there is one server; the ensemble comes in a later release",
-            "zoo.cfg:5: syncLimit has no effect: there is one server; the ensemble comes in a later release",
+            "zoo.cfg:4: initLimit has no effect: a server that lags stays a member and catches up, however long that \
+             takes; whether it is alive, heartbeats tell (ostler.tickMs)",
+            "zoo.cfg:5: syncLimit has no effect: a server that lags stays a member and catches up, however long that \
+             takes; whether it is alive, heartbeats tell (ostler.tickMs)",
             "zoo.cfg:9: standaloneEnabled has no effect: one server is an ensemble of one here; there is no second mode",
             "zoo.cfg:10: admin.enableServer has no effect: there is no admin HTTP server yet: nothing listens",
-            "zoo.cfg:11: server.1 is the only server and runs standalone; its quorum and election ports stay closed",
         ]
     );
 }
@@ -224,31 +229,6 @@ fn contradictions_are_errors() {
         let text = complaint(&format!("{lines}\ndataDir=/d"));
         assert_eq!(text, format!("zoo.cfg: 1 problem\n  {expected}"), "{lines}");
     }
-}
-
-#[test]
-fn an_ensemble_is_refused_and_one_server_is_not() {
-    let refusal = "one server only; the ensemble comes in a later release";
-    assert_eq!(
-        complaint_about("server.1=a:2888:3888\nserver.2=b:2888:3888"),
-        format!("zoo.cfg:3: 2 server lines are refused: {refusal}; leave only this server's")
-    );
-    assert_eq!(
-        complaint_about("server.1=a:2888:3888:observer"),
-        format!("zoo.cfg:3: server.1 as an observer is refused: {refusal}; make it a participant")
-    );
-    assert_eq!(
-        complaint_about("server.1=a:2888"),
-        format!("zoo.cfg:3: server.1=a:2888: expected {}", ostler_types::member::ServerSpec::EXPECTED)
-    );
-    assert_eq!(
-        complaint_about("server.one=a:1:2"),
-        "zoo.cfg:3: server.one: expected a number after `server.`"
-    );
-    for line in ["peerType=observer", "group.1=1", "weight.1=2", "oraclePath=/x", "dynamicConfigFile=/x"] {
-        assert!(complaint_about(line).contains(" is refused: "), "{line}");
-    }
-    assert_eq!(with("server.3=a:2888:3888\nweight.3=1\npeerType=participant").config, with("").config);
 }
 
 #[test]
@@ -363,6 +343,7 @@ fn files_that_are_none_are_refused() {
     assert!(matches!(missing, ConfigError::Unreadable { .. }), "{missing}");
     assert!(missing.to_string().starts_with("cannot read the configuration file /nonexistent/zoo.cfg: "));
     let endless = read_file(Path::new("/dev/zero"), &Overrides::default()).unwrap_err();
+    assert!(matches!(endless, ConfigError::Unreadable { .. }), "{endless}");
     assert!(endless.to_string().contains("larger than 1048576 bytes"), "{endless}");
     let letters = complaint(&"x\n".repeat(1000));
     assert!(letters.starts_with("zoo.cfg: 1002 problems\n  zoo.cfg:1: x: unknown setting"), "{letters}");
@@ -374,7 +355,8 @@ fn every_honoured_setting_is_read_and_no_other() {
     let given = [("dataDir", "/d"), ("clientPort", "1")];
     let given = given.map(|(key, value)| Given::new(Origin::BuiltIn, key, value)).into();
     let mut reader = Reader::new("zoo.cfg", given, Vec::new());
-    resolve::resolve(&mut reader).unwrap();
+    let read: ReadFile<'_> = &|_| unreachable!("there are no server lines");
+    resolve::resolve(&mut reader, &Around { read, config_file: None, server_id: None }).unwrap();
     let honoured: BTreeSet<_> = sections()
         .flat_map(|(_, rows)| rows)
         .filter(|row| row.class == Class::Honoured)

@@ -8,7 +8,8 @@ const BOUNDED: &str = "a request is bounded by jute.maxbuffer, and back-pressure
 const NO_BLUE: &str = "connections are dropped only when no token is left, never at random before";
 const RUNTIME: &str = "threads and buffers of the network are sized by Ostler itself";
 const JVM: &str = "there is no JVM; Ostler's own stalls are noticed and credited to sessions";
-const GLOBAL: &str = "sessions are always global here, which is the stronger promise";
+const GLOBAL: &str =
+    "sessions are always global here, which is the stronger promise; only read-only mode has local ones";
 const JAVA_CLIENT: &str = "it is read by ZooKeeper's Java client, never by a server";
 const NO_TLS_YET: Refusal = super::security::NO_TLS;
 
@@ -19,7 +20,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "port",
         "where clients connect, in plain text; 0 takes any free port and logs it",
     ),
-    honoured("clientPortAddress", "(all interfaces)", "host", "address of the client port"),
+    honoured(
+        "clientPortAddress",
+        "(all interfaces)",
+        "host",
+        "address of the client port; with clientPort it must agree with what this server's server.N line says after `;`, and may be left out if that says it",
+    ),
     refused("secureClientPort", "(none)", "port", "client port with TLS", &[], NO_TLS_YET),
     refused(
         "secureClientPortAddress",
@@ -40,13 +46,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "tickTime",
         "3000",
         "ms",
-        "unit of the session timeout defaults; sessions expire to the millisecond, not to the tick",
+        "unit of the session timeout defaults; sessions expire to the millisecond, not to the tick, and elections have a tick of their own (ostler.tickMs)",
     ),
     honoured(
         "minSessionTimeout",
         "(2 * tickTime)",
         "ms",
-        "shortest session timeout granted; -1 is the default",
+        "shortest session timeout granted; -1 is the default. In an ensemble, start warns if a third of it is less than an election may take",
     ),
     honoured(
         "maxSessionTimeout",

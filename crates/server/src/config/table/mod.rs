@@ -1,11 +1,12 @@
-//! Every setting ZooKeeper knows, and what Ostler does with each: one table, from which the reader of
-//! `zoo.cfg`, the start messages and the table in `docs/operations.md` are made.
+//! Every setting ZooKeeper knows and those that only Ostler has, and what Ostler does with each: one table, from
+//! which the reader of `zoo.cfg`, the start messages and the table in `docs/operations.md` are made.
 //!
 //! Names are ZooKeeper's, without the `zookeeper.` that its system properties begin with; a key is found with
 //! or without that prefix. A name that ends in `*` stands for every key beginning with what is before it.
 
 mod connections;
 mod ensemble;
+mod own;
 mod security;
 mod storage;
 
@@ -93,11 +94,12 @@ const fn refused(
     Setting { name, aliases: &[], class, default, unit, effect }
 }
 
-const SECTIONS: [(&str, &[Setting]); 4] = [
+const SECTIONS: [(&str, &[Setting]); 5] = [
     ("Data, log and tree", storage::SETTINGS),
     ("Listener, sessions and limits", connections::SETTINGS),
     ("Access, TLS, admin and audit", security::SETTINGS),
     ("Ensemble", ensemble::SETTINGS),
+    ("Ostler's own", own::SETTINGS),
 ];
 
 /// The table in the order of the documentation: heading and rows.

@@ -27,6 +27,9 @@ const EMPTY_START: Refusal = Refusal {
     instead: "remove it, and check dataDir before the first start",
 };
 
+const CATCH_UP: &str = "a server that lags gets the log as far back as the leader's disk has it, and a snapshot only when that is not far enough";
+const NO_TRACKER: &str = "messages between servers are not recorded";
+
 pub(super) const SETTINGS: &[Setting] = &[
     honoured(
         "dataDir",
@@ -79,14 +82,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "500",
         "transactions",
         "kept in memory for followers that catch up",
-        "there is one server",
+        CATCH_UP,
     ),
     no_effect(
         "snapshotSizeFactor",
         "0.33",
         "ratio",
         "how much log may be sent to a follower instead of a snapshot",
-        "there is one server",
+        CATCH_UP,
     ),
     refused("forceSync", "yes", "yes/no", "fsync before a write is acknowledged", &["yes", "true"], NO_FSYNC),
     honoured("fsync.warningthresholdms", "1000", "ms", "an fsync that takes longer is logged as a warning"),
@@ -248,20 +251,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "readonlymode.enabled",
         "false",
         "true/false",
-        "adds `isro` to 4lw.commands.whitelist; one server alone never turns read-only",
+        "a server without a quorum serves read-only sessions to clients that allow it; also adds `isro` to 4lw.commands.whitelist. One server alone never turns read-only",
     ),
     no_effect(
         "messageTracker.Enabled",
         "false",
         "true/false",
         "keep the last messages between servers",
-        "there is one server",
+        NO_TRACKER,
     ),
-    no_effect(
-        "messageTracker.BufferSize",
-        "10",
-        "messages",
-        "kept by the message tracker",
-        "there is one server",
-    ),
+    no_effect("messageTracker.BufferSize", "10", "messages", "kept by the message tracker", NO_TRACKER),
 ];

@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::PeerEvent;
 use super::complaints::About;
 use super::frame::{FrameReader, MAX_FRAME_BYTES, ReadError};
 use super::greet::{self, GreetError};
@@ -19,6 +18,7 @@ use super::hello::{Greeting, Hello, Purpose, Refusal, RefusalCode};
 use super::judge::judge;
 use super::shared::Shared;
 use super::socket::{self, Stream};
+use super::{PeerEvent, transfer};
 
 /// Connections that have not introduced themselves yet; further ones are closed. An ensemble needs a few, and only
 /// while it starts.
@@ -193,7 +193,15 @@ async fn receive(
     }
     match hello.purpose {
         Purpose::Link => receive_frames(shared, stream, address, hello, frames).await,
-        Purpose::Snapshot => {}
+        Purpose::Snapshot => {
+            let Ok(_sending) = Arc::clone(&shared.sending).try_acquire_owned() else {
+                // It comes again.
+                return;
+            };
+            if socket::be_patient(&stream).is_ok() {
+                transfer::serve(&shared, &mut stream, &mut frames, server_id).await;
+            }
+        }
     }
 }
 

@@ -25,14 +25,17 @@ mod shared;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ostler_storage::{IncomingSnapshot, SnapshotStore, SnapshotTicket};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 pub use frame::{BadFrame, MAX_FRAME_BYTES};
@@ -42,9 +45,11 @@ pub use hello::{
 };
 pub use incoming::Credit;
 pub use links::{Delivery, Sent};
+pub use transfer::FetchError;
 
 use links::Links;
 use shared::Command;
+use transfer::Fetch;
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub struct PeerSettings {
     pub queue_bytes: usize,
     /// How long to wait for a connection to be made. 1 s.
     pub connect_timeout: Duration,
+    /// How fast snapshots are sent, all together, in bytes per second. 100 MiB/s.
+    pub snapshot_bytes_per_second: NonZeroU64,
 }
 
 impl Default for PeerSettings {
@@ -67,6 +74,7 @@ impl Default for PeerSettings {
             versions: PROTOCOL,
             queue_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(1),
+            snapshot_bytes_per_second: const { NonZeroU64::new(100 << 20).unwrap() },
         }
     }
 }
@@ -141,6 +149,40 @@ pub enum PeerEvent {
         frames: Vec<Bytes>,
         /// To be dropped when the frames are dealt with. While much is not, no more is read from that server.
         credit: Credit,
+    },
+    /// More of a snapshot has come; told every 16 MiB.
+    SnapshotProgress {
+        /// From which server.
+        server_id: u8,
+        /// From which disk.
+        node_id: u64,
+        /// Which snapshot.
+        ticket: SnapshotTicket,
+        /// Bytes of the file so far.
+        received: u64,
+    },
+    /// All bytes of a snapshot file have come. What they are worth [`IncomingSnapshot::adopt`] finds out, which
+    /// reads all of it.
+    SnapshotFetched {
+        /// From which server.
+        server_id: u8,
+        /// From which disk.
+        node_id: u64,
+        /// Which snapshot.
+        ticket: SnapshotTicket,
+        /// The file.
+        file: IncomingSnapshot,
+    },
+    /// A snapshot could not be fetched; nothing is left of it.
+    SnapshotFailed {
+        /// From which server.
+        server_id: u8,
+        /// From which disk.
+        node_id: u64,
+        /// Which snapshot.
+        ticket: SnapshotTicket,
+        /// The reason.
+        error: FetchError,
     },
 }
 
@@ -220,6 +262,25 @@ impl Peers {
     /// If a frame is empty or longer than [`MAX_FRAME_BYTES`].
     pub fn send(&self, node_id: u64, frames: Vec<Bytes>, delivery: Delivery) -> Sent {
         self.links.send(node_id, frames, delivery)
+    }
+
+    /// Lets other servers fetch these snapshots. Until then there are none.
+    pub fn serve_snapshots(&self, store: SnapshotStore) {
+        self.command(Command::Snapshots(store));
+    }
+
+    /// Fetches a snapshot from a server that is among those to dial, into a file that
+    /// [`SnapshotStore::receive`] has made. A connection that breaks is made again and goes on where it was.
+    /// [`PeerEvent::SnapshotFetched`] or [`PeerEvent::SnapshotFailed`] tells the end. An earlier fetch that is not
+    /// ended is given up, without a word.
+    pub fn fetch_snapshot(
+        &self,
+        server_id: u8,
+        node_id: u64,
+        ticket: SnapshotTicket,
+        file: IncomingSnapshot,
+    ) {
+        self.command(Command::Fetch(Box::new(Fetch { server_id, node_id, ticket, file })));
     }
 
     /// Sends what is queued, for a second at most, and ends.

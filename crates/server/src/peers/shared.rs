@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ostler_storage::SnapshotStore;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 
@@ -17,15 +18,21 @@ use super::dialer::Dialer;
 use super::hello::{Hello, Myself, Purpose, Refusal, Standing};
 use super::incoming::{self, Connected};
 use super::links::Links;
+use super::transfer::{self, Fetch, Pace};
 use super::{Membership, PeerEvent, PeerSettings, PeerTarget};
 
 /// When the server stops, what is queued gets this long to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Snapshots sent at a time; they share one rate.
+const TRANSFERS: usize = 8;
+
 /// What the owner wants.
 pub(super) enum Command {
     Targets(Vec<PeerTarget>),
     Myself(Myself),
+    Snapshots(SnapshotStore),
+    Fetch(Box<Fetch>),
     Stop,
 }
 
@@ -41,6 +48,12 @@ pub(super) struct Shared {
     complaints: RefCell<Complaints>,
     /// Cuts short the pause before the next attempt to dial a server.
     kicks: RefCell<HashMap<u8, Rc<Notify>>>,
+    /// What other servers may fetch.
+    pub(super) snapshots: RefCell<Option<SnapshotStore>>,
+    /// How fast they get it.
+    pub(super) pace: RefCell<Pace>,
+    /// How many at a time.
+    pub(super) sending: Arc<Semaphore>,
     /// Links that can be sent over.
     pub(super) open_links: Cell<usize>,
     /// Told when one of them ends.
@@ -111,6 +124,7 @@ pub(super) async fn run(
     listeners: Vec<std::net::TcpListener>,
     mut commands: UnboundedReceiver<Command>,
 ) {
+    let pace = Pace::new(settings.snapshot_bytes_per_second);
     let shared = Rc::new(Shared {
         settings,
         myself: RefCell::new(myself),
@@ -120,6 +134,9 @@ pub(super) async fn run(
         connected: RefCell::default(),
         complaints: RefCell::default(),
         kicks: RefCell::default(),
+        snapshots: RefCell::default(),
+        pace: RefCell::new(pace),
+        sending: Arc::new(Semaphore::new(TRANSFERS)),
         open_links: Cell::new(0),
         link_ended: Notify::new(),
     });
@@ -130,6 +147,7 @@ pub(super) async fn run(
         listening.push(spawn_local(incoming::listen(Rc::clone(&shared), listener)));
     }
     let mut dialers = Dialers { shared: Rc::clone(&shared), running: HashMap::new() };
+    let mut fetching: Option<JoinHandle<()>> = None;
     while let Some(command) = commands.recv().await {
         match command {
             Command::Targets(targets) => dialers.set(targets),
@@ -141,6 +159,14 @@ pub(super) async fn run(
                     shared.connected.borrow_mut().close_all();
                     dialers.restart();
                 }
+            }
+            Command::Snapshots(store) => *shared.snapshots.borrow_mut() = Some(store),
+            Command::Fetch(fetch) => {
+                if let Some(before) = fetching.take() {
+                    before.abort();
+                }
+                let target = dialers.running.get(&fetch.server_id).map(|dialing| dialing.target.clone());
+                fetching = Some(spawn_local(transfer::fetch(Rc::clone(&shared), target, *fetch)));
             }
             Command::Stop => {
                 for task in &listening {

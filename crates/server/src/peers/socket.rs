@@ -16,6 +16,8 @@ pub(super) type Stream = TcpStream;
 /// A host that no longer answers is given up after this long: unacknowledged bytes, or silence on an idle
 /// connection. (Whether it still leads is decided sooner, by the heartbeats.)
 const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// The same, where the other end may take nothing for a while.
+const PATIENT: Duration = Duration::from_secs(60);
 /// Looking up a name may take this long; it holds up only the one server.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,13 @@ pub(super) async fn look_up(address: &PeerAddress) -> io::Result<Vec<SocketAddr>
         Ok(found) => Ok(found?.collect()),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "looking up the name took too long")),
     }
+}
+
+/// For a connection whose other end may be busy with its disk for long.
+pub(super) fn be_patient(stream: &Stream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    SockRef::from(stream).set_tcp_user_timeout(Some(PATIENT))?;
+    Ok(())
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {

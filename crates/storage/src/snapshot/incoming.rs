@@ -1,5 +1,6 @@
 //! Taking over a snapshot file that another server sent, and giving one away.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -138,6 +139,12 @@ impl IncomingSnapshot {
         self.disk.sync_dir(&self.dir).on("sync", &self.dir)?;
         info.path = self.target.clone();
         Ok(info)
+    }
+}
+
+impl fmt::Debug for IncomingSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IncomingSnapshot({}, {} bytes)", self.temporary.display(), self.written)
     }
 }
 

@@ -3,6 +3,7 @@
 mod faults;
 mod links;
 mod refusals;
+mod snapshots;
 
 use std::collections::VecDeque;
 use std::io::Write;

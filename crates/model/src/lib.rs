@@ -21,7 +21,10 @@
 //! A model shares no code with the server: it says what the rules are, the tests of `node` and `tree` whether the
 //! server keeps them.
 
+pub mod boot;
+pub mod epoch;
 pub mod forwarding;
+pub mod lease;
 mod list;
 mod search;
 

@@ -18,6 +18,19 @@
 //! println!("{report}");
 //! ```
 //!
+//! | model | invariants | world |
+//! |---|---|---|
+//! | [`forwarding`] | 5, 6 | a client's writes, two servers, links, leaders |
+//! | [`boot`] | 5b | runs of one server, the sessions they create |
+//! | [`lease`] | 8a to 8d | a client, its server, the leader and its successor, time |
+//! | [`epoch`] | 10a | zxids on two servers, one of which restores a snapshot |
+//!
+//! The rules are structs of switches (`Rules`), what can go wrong and how often is in `Bounds`, what must not happen
+//! is in `Property`. Besides, nobody may hang: from every state a settled one must be reachable without
+//! another fault. The tests search small bounds; `cargo run -p ostler-model --release --example deep` larger ones.
+//!
+//! Not modelled: several sessions, watches, changes of membership, drifting clocks, the in-doubt record (5d).
+//!
 //! A model shares no code with the server: it says what the rules are, the tests of `node` and `tree` whether the
 //! server keeps them.
 

@@ -88,7 +88,7 @@ fn a_new_leader_that_grants_only_the_timeout_expires_who_was_just_heard() {
 #[test]
 fn silence_measured_to_now_expires_who_was_heard_but_not_reported() {
     let rules = Rules { silence_to_heard_through: false, ..Rules::ALL };
-    breaks(rules, PAUSE, Property::HeardIsNotExpired);
+    breaks(rules, PAUSE, Property::ExpiredIsNotServed);
 }
 
 #[test]

@@ -162,12 +162,14 @@ impl Forwarding {
         let server = &state.servers[usize::from(at)];
         for (which, connection) in (0..).zip(server.connections.iter()) {
             let gone = !state.client.uses(connection.number);
-            if !connection.handled && !(gone && self.rules.late_connect_requests_are_discarded) {
+            let discarded = gone && self.rules.late_connect_requests_are_discarded;
+            if !connection.handled && !discarded {
                 actions.push(Action::Handle { server: at, connection: which });
             }
             if connection.is_attached() && !connection.received.is_empty() {
                 // A refusal is answered in its turn, so nothing may be pending before it.
-                if !(self.refuses(connection.received[0]) && !connection.pending.is_empty()) {
+                let must_wait = self.refuses(connection.received[0]) && !connection.pending.is_empty();
+                if !must_wait {
                     actions.push(Action::Read { server: at, connection: which });
                 }
             }

@@ -36,12 +36,13 @@ pub enum Contact {
     AnyMessage,
 }
 
-/// From when the leader counts T for a session whose server's reports are interrupted.
+/// From when the leader counts T for a session whose server's reports are interrupted (8c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupted {
-    /// From the send time of the last report, and T/3 more: the rule. What the server has heard since is unknown.
+    /// From the send time of the last report, and T/3 more: the rule. The server may have heard the client until
+    /// its lease was over, however long the client had been silent when it last reported.
     FromLastReport,
-    /// From the last touch, and T/3 more.
+    /// From the last touch, and T/3 more: too short for a client that had paused before the last report.
     FromLastTouch,
     /// From the last report, and nothing more.
     WithoutGrace,

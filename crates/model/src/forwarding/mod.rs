@@ -20,7 +20,7 @@ mod world;
 use std::fmt;
 
 pub use state::State;
-pub use world::{Action, End};
+pub use world::Action;
 
 /// How a write's sequence number is judged when it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,7 +67,7 @@ pub enum Action {
 
 /// Why a connection is closed while its client uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+enum End {
     /// Its session lives on: the client may connect again.
     Connection,
     /// Its session is over, and the client is told.

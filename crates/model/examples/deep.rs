@@ -1,6 +1,6 @@
 //! Searches further than the tests do, with all rules: `cargo run -p ostler-model --release --example deep`.
 //!
-//! Takes some minutes and up to 8 GiB. Words as arguments choose the searches whose names contain them all.
+//! Takes some minutes and 5 GiB of memory. Words as arguments choose the searches whose names contain them all.
 
 use std::time::Instant;
 

@@ -260,6 +260,8 @@ pub struct Core {
     /// Whether commands can be passed on now: this server leads, or the link to the leader is up.
     can_pass_on: bool,
     links: BTreeMap<u64, Link>,
+    /// Servers without a cluster: their nodes, and when they were heard of.
+    unborn: BTreeMap<u8, (u64, Millis)>,
     contact: Contact,
     agreement: Agreement,
     rounds: Rounds,
@@ -298,6 +300,7 @@ impl Core {
             batch: BatchBuilder::default(),
             can_pass_on: false,
             links: BTreeMap::new(),
+            unborn: BTreeMap::new(),
             contact: Contact::new(shards, now),
             agreement: Agreement::default(),
             rounds: Rounds::default(),
@@ -362,6 +365,13 @@ impl Core {
         if is_gone && self.replicator.leader() == Some(node) {
             self.leader_is_gone(node, now);
         }
+    }
+
+    /// A server without a cluster has introduced itself. The leader gives it the place that is waiting for it, or that
+    /// of the disk this server id had.
+    pub fn unborn(&mut self, server: u8, node: u64, now: Millis) {
+        self.unborn.insert(server, (node, now));
+        self.replace(server, node);
     }
 
     fn link_changed(&mut self, node: u64) {

@@ -1,17 +1,19 @@
 //! From a data directory to a state that can go on: newest usable snapshot, then the log after it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ostler_replication::{HardState, LogEntry};
+use ostler_replication::{EntryKind, HardState, LogEntry};
 use ostler_storage::{
-    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, RealDisk, RecoverError,
-    SnapshotError, SnapshotInfo, SnapshotReader, SnapshotStore,
+    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, Origin, RealDisk, RecoverError,
+    SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore,
 };
-use ostler_tree::State;
-use ostler_tree::snapshot::{RestoreError, Restorer};
+use ostler_tree::snapshot::{Progress, RestoreError, Restorer};
+use ostler_tree::{Member, State};
 use ostler_types::{LogIndex, Term};
 
+use crate::clock;
 use crate::config::DataConfig;
 
 /// Why the data directory cannot be served from. Nothing in it was changed.
@@ -62,6 +64,8 @@ pub(crate) struct Recovered {
     pub(crate) log: Log,
     pub(crate) log_tail: ostler_replication::Recovered,
     pub(crate) snapshots: SnapshotStore,
+    /// The snapshot the state was restored from, which others can be offered.
+    pub(crate) snapshot: Option<SnapshotInfo>,
 }
 
 /// Where snapshots and log live: beside anything ZooKeeper has there.
@@ -193,6 +197,7 @@ pub(crate) fn recover(
         log: data.log,
         log_tail,
         snapshots: data.snapshots,
+        snapshot: data.snapshot,
     })
 }
 

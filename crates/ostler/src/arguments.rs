@@ -58,6 +58,8 @@ pub(crate) enum Command {
     /// Measure a server: any that speaks ZooKeeper's protocol.
     Bench(ostler_cli::bench::BenchArgs),
     Dev(ostler_cli::dev::DevArgs),
+    Config(ostler_cli::membership::ConfigArgs),
+    Reconfig(Box<ostler_cli::membership::ReconfigArgs>),
 }
 
 #[derive(Args, Debug)]

@@ -8,7 +8,7 @@ use ostler_types::member::{PeerAddress, Role, ServerSpec};
 
 use super::reader::{Reader, printable};
 use super::resolve::Reported;
-use super::{ReadFile, dynamic_file};
+use super::{ListenAddress, ReadFile, dynamic_file};
 
 /// The ensemble a server belongs to, from its `server.N` lines. It may have a single server, which then can grow.
 ///
@@ -35,6 +35,19 @@ impl EnsembleConfig {
     /// This server's own line.
     pub fn this(&self) -> &ServerSpec {
         &self.servers[&self.server_id]
+    }
+
+    /// Where to listen for other servers; no host is every interface. Not empty, and no two are the same.
+    pub fn quorum_listen(&self) -> Vec<ListenAddress> {
+        let mut listen = Vec::new();
+        for PeerAddress { host, quorum_port, .. } in &self.this().addresses {
+            let everywhere = self.listen_on_all || host == "0.0.0.0";
+            let address = ListenAddress { host: (!everywhere).then(|| host.clone()), port: *quorum_port };
+            if !listen.contains(&address) {
+                listen.push(address);
+            }
+        }
+        listen
     }
 
     /// Whether this server's client address is not in its line but in `clientPort`. `/zookeeper/config` and the

@@ -76,11 +76,27 @@ fn server_lines_and_myid_make_an_ensemble() {
     let ensemble = loaded.config.ensemble.as_ref().unwrap();
     assert_eq!((ensemble.server_id, ensemble.servers.len(), ensemble.version.0), (2, 3, 0));
     assert_eq!(ensemble.this().to_string(), "b:2888:3888:participant");
-    assert!(ensemble.client_is_static() && !ensemble.listen_on_all);
+    assert!(ensemble.client_is_static());
+    assert_eq!(listening(ensemble), ["b:2888"]);
     assert_eq!(ensemble.config_file.as_deref(), Some(Path::new("zoo.cfg")));
     let shown = loaded.to_json();
     assert_eq!(shown["settings"]["server.3"], "c:2888:3888:participant");
     assert_eq!(shown["settings"]["myid"], 2);
+}
+
+fn listening(ensemble: &EnsembleConfig) -> Vec<String> {
+    ensemble.quorum_listen().iter().map(ListenAddress::to_string).collect()
+}
+
+#[test]
+fn servers_listen_for_each_other_on_their_addresses_or_on_all() {
+    let with = |lines: &str| {
+        let text = format!("dataDir=/d\nclientPort=1\nmultiAddress.enabled=true\n{lines}");
+        listening(&case(&text).ensemble())
+    };
+    assert_eq!(with("server.1=a:1:2|b:1:2|[::1]:3:4"), ["a:1", "b:1", "[::1]:3"]);
+    assert_eq!(with("server.1=a:1:2|b:1:2|c:3:4\nquorumListenOnAllIPs=true"), ["*:1", "*:3"]);
+    assert_eq!(with("server.1=0.0.0.0:1:2"), ["*:1"]);
 }
 
 #[test]
@@ -272,7 +288,7 @@ fn timing_and_ports_of_our_own() {
     let with = |line: &str| format!("{THREE}{line}\n");
     let config = case(THREE).myid("1").loaded().config;
     assert_eq!(config.elections.longest_election(), std::time::Duration::from_millis(800));
-    assert_eq!(config.snapshot_bytes_per_second.map(|rate| rate.get()), Some(64 << 20));
+    assert_eq!(config.snapshot_bytes_per_second.map(|rate| rate.get()), Some(100 << 20));
     assert_eq!((config.listen.linearizable, config.peer_versions), (None, None));
 
     let text = with(

@@ -78,7 +78,10 @@ impl Reporter {
 
     fn text(&self, word: Word) -> String {
         match word {
-            Word::Conf => words::conf(&self.config, self.client_port, &self.data_sizes()),
+            Word::Conf => {
+                let membership = self.membership();
+                words::conf(&self.config, self.client_port, &self.data_sizes(), &membership)
+            }
             Word::Cons => words::cons(&self.connections()),
             Word::Crst => words::CONNECTION_STATS_RESET.to_owned(),
             Word::Dirs => words::dirs(&self.data_sizes()),
@@ -249,6 +252,13 @@ impl Reporter {
             ephemerals,
             connections,
         }
+    }
+
+    /// The data of `/zookeeper/config`.
+    fn membership(&self) -> String {
+        let state = self.state.read();
+        let data = state.lookup("/zookeeper/config").and_then(|znode| znode.data());
+        String::from_utf8_lossy(data.unwrap_or_default()).into_owned()
     }
 
     fn data_sizes(&self) -> DataSizes {

@@ -1,6 +1,7 @@
 //! The ensemble a server belongs to: its `server.N` lines, which of them is this server, and what must agree.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use ostler_types::Zxid;
@@ -41,7 +42,7 @@ impl EnsembleConfig {
     pub fn quorum_listen(&self) -> Vec<ListenAddress> {
         let mut listen = Vec::new();
         for PeerAddress { host, quorum_port, .. } in &self.this().addresses {
-            let everywhere = self.listen_on_all || host == "0.0.0.0";
+            let everywhere = self.listen_on_all || is_everywhere(host);
             let address = ListenAddress { host: (!everywhere).then(|| host.clone()), port: *quorum_port };
             if !listen.contains(&address) {
                 listen.push(address);
@@ -91,6 +92,7 @@ pub(super) fn resolve(reader: &mut Reader, around: &Around<'_>) -> Result<Option
     let servers = servers(reader, &lines)?;
     check_members(reader, &servers, several_addresses)?;
     let server_id = server_id(reader, &servers, around)?;
+    check_hosts(reader, &servers, server_id);
     let role = servers[&server_id].role;
     if let Some(stated) = peer_type.filter(|&stated| stated != role) {
         let text =
@@ -186,6 +188,33 @@ fn check_members(
         reader.note(&last, text);
     }
     Ok(())
+}
+
+/// `0.0.0.0` is where a server listens, and nobody's address.
+fn check_hosts(reader: &mut Reader, servers: &BTreeMap<u8, ServerSpec>, server_id: u8) {
+    if servers.len() == 1 {
+        return;
+    }
+    for (id, spec) in servers {
+        if !spec.addresses.iter().any(|address| is_everywhere(&address.host)) {
+            continue;
+        }
+        let name = format!("server.{id}");
+        if *id == server_id {
+            let text = format!(
+                "{name} is this server and should have the name that the others use for it: they cannot be told \
+                 0.0.0.0; quorumListenOnAllIPs=true is how to listen on every interface"
+            );
+            reader.note(&name, text);
+        } else {
+            reader.problem(&name, format!("{name} is another server: 0.0.0.0 is no address to find it at"));
+        }
+    }
+}
+
+/// Whether `host` stands for every interface.
+fn is_everywhere(host: &str) -> bool {
+    host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_unspecified())
 }
 
 /// This server's number. With a single line it is that line's unless `myid` says otherwise: ZooKeeper runs such a file

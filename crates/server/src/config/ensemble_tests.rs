@@ -239,6 +239,18 @@ fn notes_tell_what_may_surprise() {
           to it; minSessionTimeout=2400 fits"
         ]
     );
+    let everywhere = "dataDir=/d\nclientPort=1\nserver.1=0.0.0.0:1:2\nserver.2=b:1:2\nserver.3=c:1:2";
+    assert_eq!(
+        notes(everywhere),
+        [
+            "zoo.cfg:3: server.1 is this server and should have the name that the others use for it: they cannot be told \
+          0.0.0.0; quorumListenOnAllIPs=true is how to listen on every interface"
+        ]
+    );
+    assert_eq!(
+        case(everywhere).myid("2").complaint(),
+        "zoo.cfg:3: server.1 is another server: 0.0.0.0 is no address to find it at"
+    );
     assert_eq!(notes(&format!("{}minSessionTimeout=2400", lines(3))), [""; 0]);
     assert_eq!(notes(&format!("{}tickTime=200", lines(1))), [""; 0], "there is nobody to elect");
     assert_eq!(notes(&format!("{}tickTime=200\nostler.tickMs=8", lines(3))), [""; 0]);

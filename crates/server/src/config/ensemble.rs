@@ -161,7 +161,6 @@ fn check_members(
     for (&id, spec) in servers {
         let name = format!("server.{id}");
         for PeerAddress { host, quorum_port, .. } in &spec.addresses {
-            // Several servers may each write 0.0.0.0 for themselves, but then the others' lines are no good.
             if let Some(other) = owners.insert((host, *quorum_port), id) {
                 reader.problem(
                     &name,

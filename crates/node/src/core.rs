@@ -197,6 +197,8 @@ pub enum CoreError {
 /// How this server stands, for reports.
 #[derive(Clone, Debug, Default)]
 pub struct CoreStatus {
+    /// This server's node id.
+    pub node: u64,
     /// Whether it leads.
     pub is_leader: bool,
     /// Node id of the leader.
@@ -623,6 +625,7 @@ impl Core {
     /// How this server stands.
     pub fn status(&self) -> CoreStatus {
         CoreStatus {
+            node: self.replicator.node_id(),
             is_leader: self.replicator.is_leader(),
             leader: self.replicator.leader(),
             term: self.replicator.term(),

@@ -33,6 +33,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Check(check)) => self::check(&check).into(),
         Some(Command::Bench(bench)) => ostler_cli::bench::run(&bench),
         Some(Command::Dev(dev)) => ostler_cli::dev::run(&dev),
+        Some(Command::Config(config)) => ostler_cli::membership::config(&config),
+        Some(Command::Reconfig(reconfig)) => ostler_cli::membership::reconfig(&reconfig),
     }
 }
 

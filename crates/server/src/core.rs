@@ -240,6 +240,12 @@ impl Core {
                 }
                 drop(credit);
             }
+            PeerEvent::SnapshotProgress { ticket, received, .. } => tracing::info!(
+                index = ticket.index,
+                received,
+                of = ticket.file_bytes,
+                "fetching the leader's snapshot"
+            ),
             PeerEvent::SnapshotFetched { ticket, file, .. } => {
                 let _ = self.snapshots.send(SnapshotJob::Restore { ticket, file: Box::new(file) });
             }

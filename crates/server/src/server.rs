@@ -197,7 +197,7 @@ impl Server {
         let worker_handles: Vec<WorkerHandle> = handles.iter().map(|(handle, _)| handle.clone()).collect();
         let replica = Replica::new(replica_settings(&config), state.clone(), inboxes);
         let settings = core_settings(&config, recovered.identity.node_id);
-        let core = DecidingCore::new(settings, replicator, replica, lease, worker_count, now);
+        let core = DecidingCore::new(settings, replicator, replica, lease.clone(), worker_count, now);
         let status = Arc::new(Mutex::new(core.status()));
         let core = Core::new(CoreParts {
             events: core_events,
@@ -219,7 +219,8 @@ impl Server {
             log: log_stats,
             snapshots: snapshot_stats,
             status,
-            server_id: server_id(&config),
+            lease: lease.clone(),
+            in_ensemble: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1),
         };
         let metrics = Arc::new(Metrics::new(sources, started));
         let process = config.metrics.prometheus.as_ref().is_some_and(|endpoint| endpoint.process);

@@ -13,7 +13,8 @@
 //! assert_eq!(loaded.config.sessions.timeouts.max_ms(), 40_000);
 //! assert_eq!(
 //!     loaded.notes[0].to_string(),
-//!     "zoo.cfg:4: localSessionsEnabled has no effect: sessions are always global here, which is the stronger promise"
+//!     "zoo.cfg:4: localSessionsEnabled has no effect: sessions are always global here, which is the stronger \
+//!      promise; only read-only mode has local ones"
 //! );
 //!
 //! let wrong = config::parse("zoo.cfg", b"dataDir=/d\nclientport=2181\n", &Overrides::default()).unwrap_err();

@@ -93,11 +93,11 @@ fn sync_dir(directory: &Path) -> io::Result<()> {
 /// The `server.N` lines of the voters, as they are compared with those of the others.
 pub(crate) fn voters_text(config: &EnsembleConfig) -> String {
     let voters = config.servers.iter().filter(|(_, spec)| spec.votes());
-    voters.map(|(server, spec)| format!("server.{server}={spec}\n")).collect()
+    voters.map(|(server, spec)| format!("server.{server}={spec}")).collect::<Vec<_>>().join(",")
 }
 
 fn parse_voters(text: &str) -> BTreeMap<u8, ServerSpec> {
-    text.lines()
+    text.split(',')
         .filter_map(|line| {
             let (server, spec) = line.strip_prefix("server.")?.split_once('=')?;
             Some((server.parse().ok()?, ServerSpec::parse(spec)?))

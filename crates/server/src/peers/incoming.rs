@@ -67,7 +67,9 @@ impl Connected {
                 ),
             );
         }
-        if self.replaced.get(&from.server_id) == Some(&(from.node_id, from.incarnation)) {
+        if first.incarnation != from.incarnation
+            && self.replaced.get(&from.server_id) == Some(&(from.node_id, from.incarnation))
+        {
             return refuse(
                 RefusalCode::Copied,
                 format!(

@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ostler_node::{
-    AuthSettings, CleanerSettings, Core as DecidingCore, CoreSettings, DigestAlgorithm, Inbox, Lease, Replica,
-    ReplicaSettings, Shard, ShardId, ShardSettings, ShardStats, SharedState,
+    AuthSettings, CleanerSettings, Core as DecidingCore, CoreSettings, DigestAlgorithm, Inbox, Lease,
+    Replica, ReplicaSettings, Shard, ShardId, ShardSettings, ShardStats, SharedState,
 };
 use ostler_replication::{Replicator, Settings as ConsensusSettings};
 use ostler_storage::SpareMaker;
@@ -32,9 +32,9 @@ use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent, CoreParts};
+use crate::ensemble::{self, Opened};
 use crate::log_writer::{LogStats, LogWriter};
 use crate::metrics::{HttpHandle, HttpServer, Metrics, Sources};
-use crate::ensemble::{self, Opened};
 use crate::peers::Peers;
 use crate::recovery::{self, RecoveryError};
 use crate::reports::{Question, Reporter};
@@ -372,7 +372,12 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn shard_settings(config: &ServerConfig, gate: Arc<Gate>, lease: Arc<Lease>, workers: usize) -> ShardSettings {
+fn shard_settings(
+    config: &ServerConfig,
+    gate: Arc<Gate>,
+    lease: Arc<Lease>,
+    workers: usize,
+) -> ShardSettings {
     let requests = &config.requests;
     let max_frame = requests.max_frame_bytes.get() as usize;
     let timeouts = config.sessions.timeouts;

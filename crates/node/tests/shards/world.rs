@@ -36,7 +36,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shards: 2, max_frame: 1 << 20, outstanding_limit: 1000, unsent_limit: 256 << 20, is_ensemble: false }
+        Options {
+            shards: 2,
+            max_frame: 1 << 20,
+            outstanding_limit: 1000,
+            unsent_limit: 256 << 20,
+            is_ensemble: false,
+        }
     }
 }
 
@@ -167,8 +173,7 @@ impl World {
         let settings = ReplicaSettings { server: 1, nonce: 7, snap_count: 100_000, snap_bytes: None };
         let replica = Replica::new(settings, state.clone(), inboxes);
         let alone = Membership { voters: vec![1], learners: vec![] };
-        let replicator =
-            Replicator::new(ConsensusSettings::new(1), Recovered::default(), &alone).unwrap();
+        let replicator = Replicator::new(ConsensusSettings::new(1), Recovered::default(), &alone).unwrap();
         let settings = CoreSettings {
             replicated: Settings {
                 extended_types_enabled: true,
@@ -457,9 +462,9 @@ impl World {
                 CoreEffect::News(News::SessionEnded(end)) => self.ended.push(end),
                 CoreEffect::News(_) | CoreEffect::Wake(_) => {}
                 CoreEffect::WriteSnapshot { .. } => self.core.snapshot_failed(),
-                CoreEffect::Send { .. }
-                | CoreEffect::FetchSnapshot { .. }
-                | CoreEffect::Discard(_) => panic!("there is one server"),
+                CoreEffect::Send { .. } | CoreEffect::FetchSnapshot { .. } | CoreEffect::Discard(_) => {
+                    panic!("there is one server")
+                }
             }
         }
         self.busy |= !self.at_disk.is_empty() && !self.hold_disk;

@@ -197,6 +197,8 @@ pub enum CoreError {
 /// How this server stands, for reports.
 #[derive(Clone, Debug, Default)]
 pub struct CoreStatus {
+    /// This server's node id.
+    pub node: u64,
     /// Whether it leads.
     pub is_leader: bool,
     /// Node id of the leader.
@@ -241,7 +243,7 @@ struct Link {
 /// A snapshot being installed.
 enum Install {
     /// It is being fetched; the message that offered it waits.
-    Fetching { message: PeerMessage, offer: SnapshotOffer },
+    Fetching { message: Box<PeerMessage>, offer: SnapshotOffer },
     /// Its state is here; consensus has been told and its round is not durable yet.
     Restored { index: LogIndex, state: Box<State>, round: Option<u64> },
 }
@@ -260,6 +262,8 @@ pub struct Core {
     /// Whether commands can be passed on now: this server leads, or the link to the leader is up.
     can_pass_on: bool,
     links: BTreeMap<u64, Link>,
+    /// Servers without a cluster: their nodes, and when they were heard of.
+    unborn: BTreeMap<u8, (u64, Millis)>,
     contact: Contact,
     agreement: Agreement,
     rounds: Rounds,
@@ -298,6 +302,7 @@ impl Core {
             batch: BatchBuilder::default(),
             can_pass_on: false,
             links: BTreeMap::new(),
+            unborn: BTreeMap::new(),
             contact: Contact::new(shards, now),
             agreement: Agreement::default(),
             rounds: Rounds::default(),
@@ -367,6 +372,13 @@ impl Core {
         if is_gone && self.replicator.leader() == Some(node) {
             self.leader_is_gone(node, now);
         }
+    }
+
+    /// A server without a cluster has introduced itself. The leader gives it the place that is waiting for it, or that
+    /// of the disk this server id had.
+    pub fn unborn(&mut self, server: u8, node: u64, now: Millis) {
+        self.unborn.insert(server, (node, now));
+        self.replace(server, node);
     }
 
     fn link_changed(&mut self, node: u64) {
@@ -470,7 +482,7 @@ impl Core {
             Some(Install::Fetching { offer: known, .. })
                 if (known.index, known.term) == (offer.index, offer.term) =>
             {
-                self.install = Some(Install::Fetching { message, offer });
+                self.install = Some(Install::Fetching { message: Box::new(message), offer });
             }
             // The one at hand first; its sender asks again if that is not enough.
             Some(Install::Restored { index, .. }) => {
@@ -481,7 +493,7 @@ impl Core {
             _ => {
                 self.effects.push(CoreEffect::News(News::Fetching { node, index: offer.index }));
                 self.effects.push(CoreEffect::FetchSnapshot { node, offer: offer.clone() });
-                self.install = Some(Install::Fetching { message, offer });
+                self.install = Some(Install::Fetching { message: Box::new(message), offer });
             }
         }
         Ok(())
@@ -495,7 +507,7 @@ impl Core {
         match self.install.take() {
             Some(Install::Fetching { message, offer }) if offer.index == index => {
                 self.install = Some(Install::Restored { index, state, round: None });
-                self.replicator.receive(message)?;
+                self.replicator.receive(*message)?;
             }
             // Overtaken by another offer.
             other => {
@@ -631,6 +643,7 @@ impl Core {
     /// How this server stands.
     pub fn status(&self) -> CoreStatus {
         CoreStatus {
+            node: self.replicator.node_id(),
             is_leader: self.replicator.is_leader(),
             leader: self.replicator.leader(),
             term: self.replicator.term(),

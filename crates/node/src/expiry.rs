@@ -2,7 +2,7 @@
 //!
 //! Expiring late is safe, expiring early is the bug users hate. So silence counts only
 //! * up to the moment through which the server that holds the session has processed what its sockets held, and if that
-//!   server's reports were interrupted, a third of the timeout is added instead;
+//!   server's reports were interrupted, the timeout and a third count from its last report instead;
 //! * up to the start of the last round in which a majority confirmed that this server leads; and
 //! * while this server was running: gaps in its own loop are credited to every session.
 
@@ -270,8 +270,7 @@ impl Expiry {
     /// When a session's time is over, and up to when its silence is known.
     fn deadline(&self, liveness: &Liveness, now: Millis) -> (Millis, Millis) {
         let timeout = Millis::from(liveness.timeout_ms);
-        let mut silent_until =
-            liveness.last_heard + timeout + (self.stalled - liveness.stalled_when_heard);
+        let mut silent_until = liveness.last_heard + timeout + (self.stalled - liveness.stalled_when_heard);
         let mut judged_through = now;
         match self.reports.get(&liveness.server) {
             Some(reports) => {
@@ -280,6 +279,11 @@ impl Expiry {
                     reports.interrupted_until.is_some_and(|until| until > liveness.last_heard);
                 if out_of_touch || was_interrupted {
                     silent_until += timeout / 3;
+                }
+                if out_of_touch {
+                    // Its client may have been answered for as long as that server had a lease, and said nothing
+                    // in the last report because it paused before (found by the model, `lease`).
+                    silent_until = silent_until.max(reports.last + timeout + timeout / 3);
                 }
                 if !out_of_touch {
                     judged_through = reports.heard_through.min(now);

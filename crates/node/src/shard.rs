@@ -205,8 +205,12 @@ impl Shard {
         let state = self.state.clone();
         let state = state.read();
         self.drain_inbox(&state, now);
-        self.judge_lease(now);
-        self.feed(id, bytes, &state, now);
+        if self.lease_holds(id, now) {
+            self.feed(id, bytes, &state, now);
+        } else {
+            self.note_heard(id, now);
+            self.close(id, ConnectionEnd::LeaseOver);
+        }
         self.settle(&state, now);
     }
 
@@ -574,7 +578,8 @@ impl Shard {
     /// Whether the client has sent a lot before it has a session.
     fn is_early(&self, id: ConnId) -> bool {
         let connection = &self.connections[id.0 as usize];
-        matches!(connection.phase, Phase::Connecting(_) | Phase::Checking(_)) && connection.input.len() >= EARLY_BYTES
+        matches!(connection.phase, Phase::Connecting(_) | Phase::Checking(_))
+            && connection.input.len() >= EARLY_BYTES
     }
 
     /// Handles what stands at the front of `rest`; returns how many bytes that was, or nothing if more are
@@ -672,25 +677,33 @@ impl Shard {
         let state = self.state.clone();
         let state = state.read();
         self.drain_inbox(&state, now);
-        self.judge_lease(now);
         self.settle(&state, now);
     }
 
-    /// Closes what may not be served any longer (design, 8b).
+    /// Whether this connection may still be served.
+    fn lease_holds(&self, id: ConnId, now: Millis) -> bool {
+        if self.settings.lease.holds_for_all(now) {
+            return true;
+        }
+        let Some(connection) = self.connections.get(id.0 as usize) else { return true };
+        let timeout_ms = match &connection.phase {
+            Phase::Established => connection.timeout_ms,
+            Phase::Checking(checking) => checking.timeout_ms,
+            Phase::Connecting(connecting) => connecting.timeout_ms,
+            Phase::Fresh | Phase::Text => return true,
+        };
+        self.settings.lease.holds(timeout_ms, now)
+    }
+
+    /// Closes what may not be served any longer (design, 8b). Only after everything that has arrived has been read:
+    /// it counts as heard.
     fn judge_lease(&mut self, now: Millis) {
         if self.settings.lease.holds_for_all(now) || now < self.next_lease_look {
             return;
         }
         self.next_lease_look = now + LEASE_LOOK_MS;
         for id in self.connection_ids() {
-            let connection = &self.connections[id.0 as usize];
-            let timeout_ms = match &connection.phase {
-                Phase::Established => connection.timeout_ms,
-                Phase::Checking(checking) => checking.timeout_ms,
-                Phase::Connecting(connecting) => connecting.timeout_ms,
-                Phase::Fresh | Phase::Text => continue,
-            };
-            if connection.end.is_none() && !self.settings.lease.holds(timeout_ms, now) {
+            if self.connections[id.0 as usize].end.is_none() && !self.lease_holds(id, now) {
                 self.close(id, ConnectionEnd::LeaseOver);
             }
         }

@@ -16,6 +16,7 @@ Examples:
   ostler serve zoo.cfg --print-config  show what that file amounts to, and stop
   ostler dev --servers 3               try an ensemble on this machine, each server a process of its own
   ostler check /var/lib/zookeeper      verify a data directory while no server uses it
+  ostler config --server zk1:2181      show who is in an ensemble; `ostler reconfig` changes it
   echo srvr | nc 127.0.0.1 2181        ask a running server how it is
 
 Signals:
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     /// Measure a server: any that speaks ZooKeeper's protocol.
     Bench(ostler_cli::bench::BenchArgs),
     Dev(ostler_cli::dev::DevArgs),
+    Config(ostler_cli::membership::ConfigArgs),
+    Reconfig(Box<ostler_cli::membership::ReconfigArgs>),
 }
 
 #[derive(Args, Debug)]

@@ -33,6 +33,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Check(check)) => self::check(&check).into(),
         Some(Command::Bench(bench)) => ostler_cli::bench::run(&bench),
         Some(Command::Dev(dev)) => ostler_cli::dev::run(&dev),
+        Some(Command::Config(config)) => ostler_cli::membership::config(&config),
+        Some(Command::Reconfig(reconfig)) => ostler_cli::membership::reconfig(&reconfig),
     }
 }
 
@@ -62,7 +64,9 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
             eprintln!("ostler: {error}");
             match error {
                 StartError::Recovery(_) => Exit::DataUnusable,
-                StartError::Listen(_) | StartError::System(_) => Exit::Failure,
+                StartError::Listen(_) | StartError::QuorumPort { .. } | StartError::System(_) => {
+                    Exit::Failure
+                }
             }
         }
     }

@@ -24,9 +24,19 @@ fn help_has_examples_environment_and_exit_codes() {
     let output = ostler(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for part in
-        ["serve", "check", "Examples:", "Signals:", "OSTLER_LOG", "Exit status:", "--listen", "--data-dir"]
-    {
+    for part in [
+        "serve",
+        "check",
+        "dev --servers 3",
+        "reconfig",
+        "Examples:",
+        "Signals:",
+        "OSTLER_LOG",
+        "Exit status:",
+        "--listen",
+        "--data-dir",
+        "--id",
+    ] {
         assert!(help.contains(part), "{part} is missing in\n{help}");
     }
     let short = ostler(&["-h"]);
@@ -70,6 +80,28 @@ fn print_config_shows_the_settings_in_use() {
 }
 
 #[test]
+fn a_server_of_an_ensemble_is_told_which_one_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = format!(
+        "dataDir={}\nclientPort=2181\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\n",
+        dir.path().display()
+    );
+    let path = file(dir.path(), &lines);
+    let shown = |arguments: &[&str]| {
+        let output = ostler(&[&["serve", &path, "--print-config"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["settings"].clone()
+    };
+    assert_eq!(shown(&["--id", "3"])["myid"], 3);
+    let nobody = ostler(&["serve", &path]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(text(&nobody.stderr).contains("/myid is missing"), "{}", text(&nobody.stderr));
+    fs::write(dir.path().join("myid"), "2\n").unwrap();
+    assert_eq!(shown(&[])["myid"], 2);
+    assert_eq!(ostler(&["serve", &path, "--id", "3"]).status.code(), Some(2), "the data is another's");
+}
+
+#[test]
 fn a_bad_file_is_a_usage_error_that_names_every_mistake() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(dir.path(), "clientPort=2181\nticktime=2000\nforceSync=no\n");
@@ -96,6 +128,10 @@ fn wrong_arguments_are_usage_errors() {
         &["--log-level", "debgu"],
         &["serve", "1", "2", "3", "4", "5"],
         &["check"],
+        &["--id", "255"],
+        &["dev", "--servers", "0"],
+        &["dev", "--set", "dataDir=/x"],
+        &["reconfig"],
     ] {
         let output = ostler(arguments);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{arguments:?}");

@@ -1,41 +1,61 @@
-//! The thread that decides: consensus, apply, expiry. It touches neither a socket nor a disk.
+//! The thread that decides: it runs [`ostler_node::Core`] and hands what that wants done to those who do it. It
+//! touches neither a socket nor a disk, so neither a slow client nor a slow fsync stops heartbeats.
 
-use std::collections::VecDeque;
-
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 
-use ostler_node::{Millis, Replica, ShardId, ShardRequests, SharedState};
-use ostler_replication::{LogEntry, ProposeError, Replicator};
-use ostler_types::{LogIndex, SessionId, Term};
+use bytes::Bytes;
+use ostler_node::{
+    Core as Decider, CoreEffect, CoreError, CoreStatus, Millis, News, Persist, ShardRequests, SharedState,
+};
+use ostler_replication::SnapshotOffer;
+use ostler_storage::SnapshotStore;
+use ostler_tree::State;
+use ostler_types::{LogIndex, SessionId};
+use parking_lot::Mutex;
 
 use crate::clock;
-use crate::events::QuotaLog;
+use crate::events::{self, QuotaLog};
 use crate::log_writer::{LogRequest, LogWriterHandle};
-use crate::snapshots::SnapshotRequest;
+use crate::peers::{Delivery, PeerEvent, Peers, Sent};
+use crate::roster::Roster;
+use crate::snapshots::{SnapshotJob, SnapshotRequest, ticket_from};
 use crate::worker::WorkerHandle;
 
-/// The unit of raft's clock (design, "Fast failover").
-const TICK_MS: Millis = 50;
-/// While this many rounds wait for the disk, further requests are collected: they become one entry.
-const MAX_ROUNDS_AT_DISK: usize = 2;
 /// Events handled before the log and the shards have their turn.
 const MAX_EVENTS_PER_TURN: usize = 4096;
+/// A leader that is to stop gives up handing over after this long.
+const HAND_OVER_MS: Millis = 1_500;
 
 /// What reaches the core.
 pub(crate) enum CoreEvent {
     /// A shard has something.
     Shard(ShardRequests),
+    /// Something happened between this server and the others.
+    Peer(PeerEvent),
     /// Rounds up to this number are durable.
     Persisted(u64),
     /// The log writer was told to stop and found the disk full; it has ended.
     LogGivenUp,
     /// A snapshot is durable and validated, or failed; the next one may be begun.
     SnapshotDone {
+        /// What others can be offered, if it is durable.
+        offer: Option<SnapshotOffer>,
         /// Enough snapshots make up for the log up to this index.
         log_may_go_up_to: Option<u64>,
     },
+    /// A snapshot from another server is durable and restored; or it is not, which has been logged.
+    SnapshotRestored {
+        /// Its index.
+        index: LogIndex,
+        /// The state.
+        state: Option<Box<State>>,
+    },
     /// When sessions expire, for `dump`: milliseconds from now.
     Deadlines(SyncSender<Vec<(Millis, SessionId)>>),
+    /// Hand leadership to another server, if this one has it; answered when that is done or given up.
+    HandOver(SyncSender<()>),
     /// Every worker has ended; finish what is in the log and end.
     Stop,
 }
@@ -43,13 +63,19 @@ pub(crate) enum CoreEvent {
 /// What the core is made of.
 pub(crate) struct CoreParts {
     pub(crate) events: Receiver<CoreEvent>,
-    pub(crate) replicator: Replicator,
-    pub(crate) replica: Replica,
+    pub(crate) core: Decider,
     pub(crate) log: LogWriterHandle,
-    pub(crate) snapshots: Sender<SnapshotRequest>,
+    pub(crate) snapshots: Sender<SnapshotJob>,
+    pub(crate) store: SnapshotStore,
     pub(crate) state: SharedState,
     /// One per shard, by its id.
     pub(crate) workers: Vec<WorkerHandle>,
+    /// The other servers, unless there can be none.
+    pub(crate) peers: Option<(Arc<Peers>, Arc<Roster>)>,
+    /// How this server stands, for reports.
+    pub(crate) status: Arc<Mutex<CoreStatus>>,
+    /// The unit of raft's clock.
+    pub(crate) tick_ms: Millis,
     /// Told once, when sessions can be served.
     pub(crate) serving: SyncSender<()>,
 }
@@ -57,69 +83,85 @@ pub(crate) struct CoreParts {
 /// See the module's documentation.
 pub(crate) struct Core {
     events: Receiver<CoreEvent>,
-    replicator: Replicator,
-    replica: Replica,
+    core: Decider,
     log: LogWriterHandle,
-    snapshots: Sender<SnapshotRequest>,
+    snapshots: Sender<SnapshotJob>,
+    store: SnapshotStore,
     state: SharedState,
     workers: Vec<WorkerHandle>,
+    peers: Option<(Arc<Peers>, Arc<Roster>)>,
+    status: Arc<Mutex<CoreStatus>>,
+    tick_ms: Millis,
     /// Told once, when sessions can be served.
     serving: Option<SyncSender<()>>,
-    rounds: Rounds,
+    /// Whom to tell that leadership is handed over, and how long to try.
+    handing_over: Option<(Millis, SyncSender<()>)>,
     log_given_up: bool,
-    snapshot_running: bool,
-    led: bool,
-    woken: Vec<ShardId>,
+    /// Server ids of the nodes heard from.
+    servers: BTreeMap<u64, u8>,
     quota_log: QuotaLog,
 }
 
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Core {
-        let CoreParts { events, replicator, replica, log, snapshots, state, workers, serving } = parts;
-        Core {
+        let CoreParts {
             events,
-            replicator,
-            replica,
+            core,
             log,
             snapshots,
+            store,
             state,
             workers,
+            peers,
+            status,
+            tick_ms,
+            serving,
+        } = parts;
+        Core {
+            events,
+            core,
+            log,
+            snapshots,
+            store,
+            state,
+            workers,
+            peers,
+            status,
+            tick_ms,
             serving: Some(serving),
-            rounds: Rounds::default(),
+            handing_over: None,
             log_given_up: false,
-            snapshot_running: false,
-            led: false,
-            woken: Vec::new(),
+            servers: BTreeMap::new(),
             quota_log: QuotaLog::default(),
         }
     }
 
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
-        self.replicator.campaign();
-        let mut next_tick = clock::now() + TICK_MS;
+        let mut next_tick = clock::now() + self.tick_ms;
         let mut stopping = false;
         loop {
             let mut now = clock::now();
-            if now >= next_tick {
-                self.replicator.tick();
+            let is_tick = now >= next_tick;
+            if is_tick {
+                self.core.tick(now);
                 // After a stall the ticks that were missed stay missed: catching up would depose a leader.
-                next_tick = now + TICK_MS;
-            }
-            self.replica.tick(now, clock::wall_ms());
-            if let Some(gap_ms) = self.replica.take_long_stall()
-                && self.replica.is_serving()
-            {
-                tracing::warn!(
-                    gap_ms,
-                    "this server stood still: the machine was suspended or is overloaded; sessions get the time back"
-                );
+                next_tick = now + self.tick_ms;
             }
             self.advance(now);
-            if stopping && (self.rounds.are_durable() || self.log_given_up) {
+            self.hand_over(now);
+            if is_tick {
+                *self.status.lock() = self.core.status();
+                if let Some((peers, roster)) = &self.peers
+                    && let Some(targets) = roster.changed_targets()
+                {
+                    peers.set_targets(targets);
+                }
+            }
+            if stopping && (self.core.is_durable() || self.log_given_up) {
                 return;
             }
-            let deadline = self.replica.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
+            let deadline = self.core.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
             match self.events.recv_timeout(clock::until(deadline, now)) {
                 Ok(first) => {
                     now = clock::now();
@@ -138,23 +180,29 @@ impl Core {
     /// Handles one event; returns whether it is time to stop.
     fn handle(&mut self, event: CoreEvent, now: Millis) -> bool {
         match event {
-            CoreEvent::Shard(requests) => self.replica.receive(requests, now),
-            CoreEvent::Persisted(number) => {
-                let durable = self.rounds.persisted(number);
-                self.replicator.persisted(durable);
-            }
-            CoreEvent::SnapshotDone { log_may_go_up_to } => {
-                self.snapshot_running = false;
+            CoreEvent::Shard(requests) => self.core.receive(requests, now),
+            CoreEvent::Peer(event) => self.peer(event, now),
+            CoreEvent::Persisted(number) => self.core.persisted(number),
+            CoreEvent::SnapshotDone { offer, log_may_go_up_to } => {
+                match offer {
+                    Some(offer) => self.core.snapshot_written(offer),
+                    None => self.core.snapshot_failed(),
+                }
                 if let Some(up_to) = log_may_go_up_to {
                     self.log.send(LogRequest::Purge { up_to });
                 }
             }
+            CoreEvent::SnapshotRestored { index, state } => match state {
+                Some(state) => or_die(self.core.snapshot_fetched(index, state)),
+                None => self.core.fetch_failed(index),
+            },
             CoreEvent::Deadlines(reply) => {
-                let deadlines = self.replica.deadlines();
+                let deadlines = self.core.deadlines(now);
                 let from_now = deadlines.into_iter().map(|(at, session)| (at.saturating_sub(now), session));
                 // Whoever asked may have given up.
                 let _ = reply.send(from_now.collect());
             }
+            CoreEvent::HandOver(reply) => self.handing_over = Some((now + HAND_OVER_MS, reply)),
             CoreEvent::Stop => {
                 self.log.give_up_if_full();
                 return true;
@@ -164,159 +212,193 @@ impl Core {
         false
     }
 
-    /// Proposes, hands rounds to the disk, applies what is committed.
-    fn advance(&mut self, now: Millis) {
-        if self.rounds.at_disk() < MAX_ROUNDS_AT_DISK
-            && self.replicator.is_leader()
-            && let Some(proposal) = self.replica.take_proposal(clock::wall_ms())
-        {
-            let count = proposal.entries.len();
-            match self.replicator.propose(proposal.entries) {
-                Ok((term, first)) => self.replica.proposed(term, first, count),
-                Err(error @ (ProposeError::NotLeader | ProposeError::Dropped)) => {
-                    // The only voter leads from its first round on and sets no limit on proposals.
-                    crate::die(
-                        crate::EXIT_FAILURE,
-                        format_args!("a single voter refused a proposal: {error}"),
-                    );
+    fn peer(&mut self, event: PeerEvent, now: Millis) {
+        match event {
+            PeerEvent::Up { hello, .. } => {
+                let (node, server) = (hello.from.node_id, hello.from.server_id);
+                self.servers.insert(node, server);
+                tracing::info!(server, node = format_args!("{node:016x}"), "link to server is up");
+                self.core.link_up(node, server, now);
+            }
+            PeerEvent::Down { server_id, node_id } => {
+                tracing::info!(server = server_id, "link to server is down");
+                self.core.link_down(node_id, false, now);
+            }
+            PeerEvent::Gone { server_id, node_id } => {
+                tracing::info!(server = server_id, "no process listens at that server any more");
+                self.core.link_down(node_id, true, now);
+            }
+            PeerEvent::Heard { hello, .. } => {
+                if hello.from.cluster_id.is_none() {
+                    self.core.unborn(hello.from.server_id, hello.from.node_id, now);
                 }
             }
-        }
-        while let Some(output) = self.replicator.poll() {
-            let number = output.number;
-            if output.needs_disk() {
-                self.rounds.sent(number);
-                self.log.send(LogRequest::Append {
-                    number,
-                    entries: output.append,
-                    hard_state: output.hard_state,
-                    must_sync: output.must_sync,
-                });
-            } else if self.rounds.skipped(number) {
-                self.replicator.persisted(number);
+            PeerEvent::Frames { server_id, node_id, frames, credit } => {
+                self.servers.insert(node_id, server_id);
+                for frame in frames {
+                    or_die(self.core.frame(node_id, frame, now));
+                }
+                drop(credit);
             }
-            self.apply(&output.committed, now);
-        }
-        self.replica.publish_stale(&mut self.woken);
-        for shard in self.woken.drain(..) {
-            self.workers[shard.0 as usize].wake();
-        }
-        let ended = self.replica.take_ended();
-        // While the log is replayed these are old news, which an earlier run has told.
-        if self.replica.is_serving() {
-            ended.iter().for_each(crate::events::session_ended);
-        }
-        let over_quota = self.replica.take_over_quota();
-        if self.replica.is_serving() {
-            self.quota_log.exceeded(&over_quota, now);
-        }
-        if let Some(ahead_ms) = self.replica.take_clock_alarm() {
-            tracing::error!(
-                ahead_ms,
-                "the wall clock runs ahead of elapsed time: TTL and unused container znodes are not removed \
-                 until it agrees again or the server is restarted"
-            );
+            PeerEvent::SnapshotProgress { ticket, received, .. } => tracing::info!(
+                index = ticket.index,
+                received,
+                of = ticket.file_bytes,
+                "fetching the leader's snapshot"
+            ),
+            PeerEvent::SnapshotFetched { ticket, file, .. } => {
+                let _ = self.snapshots.send(SnapshotJob::Restore { ticket, file: Box::new(file) });
+            }
+            PeerEvent::SnapshotFailed { ticket, error, .. } => {
+                tracing::warn!(index = ticket.index, %error, "cannot fetch the leader's snapshot; it offers another");
+                self.core.fetch_failed(LogIndex(ticket.index));
+            }
         }
     }
 
-    fn apply(&mut self, committed: &[LogEntry], now: Millis) {
-        let Some(last) = committed.last() else { return };
-        for entry in committed {
-            if let Err(error) = self.replica.apply(entry.term, entry.index, &entry.data, now, &mut self.woken)
-            {
-                crate::die(crate::EXIT_DATA, format_args!("cannot apply log entry {}: {error}", entry.index));
+    fn hand_over(&mut self, now: Millis) {
+        if let Some((until, reply)) = &self.handing_over
+            && (!self.core.hand_over() || now >= *until)
+        {
+            // Whoever asked may have given up.
+            let _ = reply.send(());
+            self.handing_over = None;
+        }
+    }
+
+    /// Lets the core decide, and has done what it decides.
+    fn advance(&mut self, now: Millis) {
+        or_die(self.core.advance(now, clock::wall_ms()));
+        let effects = self.core.take_effects();
+        let mut outgoing: Option<(u64, Delivery, Vec<Bytes>)> = None;
+        for effect in effects {
+            if let CoreEffect::Send { node, frame, must_deliver } = effect {
+                let delivery = if must_deliver { Delivery::OrBreak } else { Delivery::MayDrop };
+                match &mut outgoing {
+                    Some((to, how, frames)) if (*to, *how) == (node, delivery) => frames.push(frame),
+                    _ => {
+                        self.send(outgoing.replace((node, delivery, vec![frame])));
+                    }
+                }
+                continue;
             }
+            self.send(outgoing.take());
+            self.perform(effect, now);
         }
-        self.replicator.applied(last.index);
-        if !self.led && last.term == self.replicator.term() {
-            self.led = true;
-            self.replica.lead();
+        self.send(outgoing);
+        let over_quota = self.core.take_over_quota();
+        if !over_quota.is_empty() && self.core.is_serving() {
+            self.quota_log.exceeded(&over_quota, now);
         }
-        if self.replica.is_serving()
+        if self.core.is_serving()
             && let Some(serving) = self.serving.take()
         {
+            *self.status.lock() = self.core.status();
             // The main thread waits for this and for nothing else.
             let _ = serving.send(());
         }
-        if self.replica.snapshot_due() && !self.snapshot_running {
-            self.start_snapshot(last.term, last.index);
+    }
+
+    fn send(&mut self, outgoing: Option<(u64, Delivery, Vec<Bytes>)>) {
+        let (Some((node, delivery, frames)), Some((peers, _))) = (outgoing, &self.peers) else { return };
+        if peers.send(node, frames, delivery) == Sent::Full {
+            self.core.unreachable(node);
         }
     }
 
-    fn start_snapshot(&mut self, term: Term, index: LogIndex) {
-        self.snapshot_running = true;
-        self.replica.snapshot_taken();
-        // From here on apply keeps what the walk has not reached.
-        let mut state = self.state.write();
-        let request =
-            SnapshotRequest { term, index, zxid: state.last_zxid(), walk: state.begin_snapshot_walk() };
-        drop(state);
-        // The snapshot thread ends after this one.
-        let _ = self.snapshots.send(request);
-    }
-}
-
-/// Rounds that are not yet reported as durable, in order. One that has nothing for the disk is durable with the
-/// one before it: reporting it earlier would report that one too.
-#[derive(Debug, Default)]
-struct Rounds {
-    /// Number, and whether the disk has it.
-    waiting: VecDeque<(u64, bool)>,
-}
-
-impl Rounds {
-    fn are_durable(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// How many the disk has to do.
-    fn at_disk(&self) -> usize {
-        self.waiting.iter().filter(|(_, at_disk)| *at_disk).count()
-    }
-
-    /// `number` goes to the disk.
-    fn sent(&mut self, number: u64) {
-        self.waiting.push_back((number, true));
-    }
-
-    /// `number` has nothing for the disk. Returns whether it is durable at once.
-    fn skipped(&mut self, number: u64) -> bool {
-        if self.waiting.is_empty() {
-            return true;
+    fn perform(&mut self, effect: CoreEffect, now: Millis) {
+        match effect {
+            CoreEffect::Send { .. } => unreachable!("sent together"),
+            CoreEffect::Persist(Persist { number, install, entries, hard_state, must_sync, then_send }) => {
+                self.log.send(LogRequest::Append {
+                    number,
+                    install,
+                    entries,
+                    hard_state,
+                    must_sync,
+                    then_send,
+                });
+            }
+            CoreEffect::Wake(shard) => self.workers[shard.0 as usize].wake(),
+            CoreEffect::WriteSnapshot { term, index, membership } => {
+                // From here on apply keeps what the walk has not reached.
+                let mut state = self.state.write();
+                let request = SnapshotRequest {
+                    term,
+                    index,
+                    zxid: state.last_zxid(),
+                    membership,
+                    walk: state.begin_snapshot_walk(),
+                };
+                drop(state);
+                // The snapshot thread ends after this one.
+                let _ = self.snapshots.send(SnapshotJob::Write(request));
+            }
+            CoreEffect::FetchSnapshot { node, offer } => self.fetch(node, &offer),
+            CoreEffect::Discard(state) => {
+                // Dropping millions of znodes takes a while.
+                let _ = self.snapshots.send(SnapshotJob::Discard(state));
+            }
+            CoreEffect::News(news) => self.tell(news, now),
         }
-        self.waiting.push_back((number, false));
-        false
     }
 
-    /// The disk has done everything up to `number`. Returns the last round that is durable by that.
-    fn persisted(&mut self, number: u64) -> u64 {
-        let mut durable = number;
-        while let Some(&(next, at_disk)) = self.waiting.front()
-            && (next <= number || !at_disk)
+    fn fetch(&mut self, node: u64, offer: &SnapshotOffer) {
+        let server = self.servers.get(&node).copied();
+        let ready = self
+            .peers
+            .as_ref()
+            .zip(server)
+            .and_then(|((peers, _), server)| Some((peers, server, ticket_from(offer)?)));
+        let Some((peers, server, ticket)) = ready else {
+            return self.core.fetch_failed(offer.index);
+        };
+        match self.store.receive(ticket.index) {
+            Ok(file) => peers.fetch_snapshot(server, node, ticket, file),
+            Err(error) => {
+                tracing::error!(%error, "cannot make a file for the leader's snapshot");
+                self.core.fetch_failed(offer.index);
+            }
+        }
+    }
+
+    fn tell(&mut self, news: News, _now: Millis) {
+        if let Some((_, roster)) = &self.peers
+            && matches!(news, News::Membership(_) | News::Installed { .. })
         {
-            durable = durable.max(next);
-            self.waiting.pop_front();
+            roster.look_again();
         }
-        durable
+        // While the log is replayed these are old news, which an earlier run has told.
+        if let News::SessionEnded(end) = &news {
+            if self.core.is_serving() {
+                events::session_ended(end);
+            }
+            return;
+        }
+        events::news(&news);
+        if let News::Diverged { index, ours, expected } = news {
+            crate::die(
+                crate::EXIT_DATA,
+                format_args!(
+                    "after log entry {index} this server's state (digest {ours:016x}) differs from that of most \
+                     servers ({expected:016x}), so nothing more is served from it. Keep a copy of dataDir and \
+                     dataLogDir for the bug report, then empty both (myid stays) and start the server again: it takes \
+                     its place with the others' state"
+                ),
+            );
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_round_without_work_for_the_disk_is_durable_with_the_one_before_it() {
-        let mut rounds = Rounds::default();
-        assert!(rounds.skipped(1));
-        rounds.sent(2);
-        assert!(!rounds.skipped(3));
-        rounds.sent(4);
-        assert!(!rounds.skipped(5));
-        assert_eq!(rounds.at_disk(), 2);
-        assert_eq!(rounds.persisted(2), 3);
-        assert_eq!((rounds.at_disk(), rounds.are_durable()), (1, false));
-        assert_eq!(rounds.persisted(4), 5);
-        assert!(rounds.are_durable());
+fn or_die(result: Result<(), CoreError>) {
+    if let Err(error) = result {
+        let remedy = match &error {
+            CoreError::LostLog(_) => {
+                ". Empty dataDir and dataLogDir of this server (myid stays) and start it again: it takes its place \
+                 with the others' data"
+            }
+            CoreError::Entry { .. } | CoreError::Membership { .. } => "",
+        };
+        crate::die(crate::EXIT_DATA, format_args!("{error}{remedy}"));
     }
 }

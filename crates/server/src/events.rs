@@ -2,18 +2,64 @@
 
 use std::collections::HashMap;
 
-use ostler_node::{ClosedConnection, ConnectionEnd, Millis, SessionEnd};
+use ostler_node::{ClosedConnection, ConnectionEnd, Millis, News, SessionEnd};
 use ostler_tree::{EndCause, QuotaExceeded};
 
 /// One line for every session that ends: why, and what was known about it.
 pub(crate) fn session_ended(end: &SessionEnd) {
-    let SessionEnd { session, cause, zxid, timeout_ms, silent_ms, stalled_ms, ephemerals } = end;
+    let SessionEnd { session, cause, zxid, owner, timeout_ms, silent_ms, stalled_ms, ephemerals } = end;
     let cause = match cause {
         EndCause::Closed => "closed by its client",
         EndCause::Expired => "expired: nothing heard for its timeout",
         EndCause::Killed => "ended by an operator",
     };
-    tracing::info!(%session, cause, %zxid, timeout_ms, silent_ms, stalled_ms, ephemerals, "session ended");
+    tracing::info!(%session, cause, %zxid, owner, timeout_ms, silent_ms, stalled_ms, ephemerals, "session ended");
+}
+
+/// What the core has to say about the ensemble and itself.
+pub(crate) fn news(news: &News) {
+    match news {
+        News::Leader { leader: Some(node), server, term } => {
+            tracing::info!(server, node = format_args!("{node:016x}"), %term, "there is a leader");
+        }
+        News::Leader { leader: None, term, .. } => {
+            tracing::warn!(%term, "there is no leader: writes wait for the next one");
+        }
+        News::SessionEnded(end) => session_ended(end),
+        News::Stalled(gap_ms) => tracing::warn!(
+            gap_ms,
+            "this server stood still: the machine was suspended or is overloaded; sessions get the time back"
+        ),
+        News::ClockAlarm(ahead_ms) => tracing::error!(
+            ahead_ms,
+            "the wall clock runs ahead of elapsed time: TTL and unused container znodes are not removed until it \
+             agrees again or the server is restarted"
+        ),
+        News::Diverged { index, .. } => {
+            tracing::error!(%index, "this server's state differs from that of most servers");
+        }
+        News::PeerDiverged { node, index } => tracing::error!(
+            node = format_args!("{node:016x}"),
+            %index,
+            "the state of another server differs from this one's; the one that most servers contradict stops serving"
+        ),
+        News::BadFrame { node, error } => tracing::warn!(
+            node = format_args!("{node:016x}"),
+            %error,
+            "a server sent what cannot be read; it was dropped"
+        ),
+        News::Fetching { node, index } => tracing::info!(
+            from = format_args!("{node:016x}"),
+            %index,
+            "this server is behind and fetches a snapshot from the leader"
+        ),
+        News::Installed { index } => tracing::info!(%index, "a snapshot is in place; its clients come again"),
+        News::Membership(membership) => tracing::info!(
+            voters = membership.voters.len(),
+            learners = membership.learners.len(),
+            "the nodes of the ensemble have changed"
+        ),
+    }
 }
 
 /// How often the same quota is spoken of, milliseconds.
@@ -76,6 +122,10 @@ pub(crate) fn connection_closed(closed: &ClosedConnection) {
         ConnectionEnd::SessionEnded(_) => "session ended",
         ConnectionEnd::AuthFailed => "authentication failed",
         ConnectionEnd::NotReading => "client does not read what it is sent",
+        ConnectionEnd::LeaseOver => {
+            "out of touch with a majority of servers for too long; the client may find one that is not"
+        }
+        ConnectionEnd::SnapshotInstalled => "a snapshot replaced this server's state; the client comes again",
         ConnectionEnd::TextAnswered => "four-letter word answered",
         ConnectionEnd::Shutdown => "server is stopping",
     };

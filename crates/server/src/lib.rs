@@ -6,10 +6,12 @@
 
 mod acceptor;
 mod admission;
+mod birth;
 mod check;
 mod clock;
 pub mod config;
 mod core;
+mod ensemble;
 mod events;
 mod log_writer;
 pub mod logging;
@@ -17,6 +19,7 @@ pub mod metrics;
 pub mod peers;
 mod recovery;
 mod reports;
+mod roster;
 mod run;
 mod server;
 mod snapshots;

@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ostler_replication::{HardState, LogEntry};
-use ostler_storage::{AppendError, Batch, Entry, Log, Space};
+use ostler_storage::{AppendError, Batch, Entry, Log, LogStart, Space};
+use ostler_types::{LogIndex, Term};
 
 use crate::admission::Gate;
 use crate::core::CoreEvent;
 use crate::metrics::Series;
+use crate::peers::{Delivery, Peers};
 
 /// How often a full disk is looked at again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -20,7 +23,16 @@ const MAX_APPEND_BYTES: usize = 8 << 20;
 /// What the log is asked to do.
 pub(crate) enum LogRequest {
     /// Make a round durable and report its number.
-    Append { number: u64, entries: Vec<LogEntry>, hard_state: Option<HardState>, must_sync: bool },
+    Append {
+        number: u64,
+        /// The log goes on from a snapshot of this index and term.
+        install: Option<(LogIndex, Term)>,
+        entries: Vec<LogEntry>,
+        hard_state: Option<HardState>,
+        must_sync: bool,
+        /// Frames for other nodes that say that it is durable.
+        then_send: Vec<(u64, Bytes)>,
+    },
     /// Snapshots make up for everything up to this index.
     Purge { up_to: u64 },
 }
@@ -69,6 +81,8 @@ pub(crate) struct LogWriter {
     log: Log,
     requests: Receiver<LogRequest>,
     core: Sender<CoreEvent>,
+    /// For what other servers may hear only when it is durable.
+    peers: Option<Arc<Peers>>,
     gate: Arc<Gate>,
     stats: Arc<LogStats>,
     fsync_warning: Duration,
@@ -79,19 +93,20 @@ impl LogWriter {
     pub(crate) fn new(
         log: Log,
         core: Sender<CoreEvent>,
+        peers: Option<Arc<Peers>>,
         gate: Arc<Gate>,
         stats: Arc<LogStats>,
         fsync_warning: Duration,
     ) -> (LogWriter, LogWriterHandle) {
         let (sender, requests) = std::sync::mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let writer = LogWriter { log, requests, core, gate, stats, fsync_warning, stop: stop.clone() };
+        let writer = LogWriter { log, requests, core, peers, gate, stats, fsync_warning, stop: stop.clone() };
         (writer, LogWriterHandle { requests: sender, stop })
     }
 
     /// Runs until the core is gone and everything it asked for is done, or given up.
     pub(crate) fn run(mut self) {
-        let mut batches = Vec::new();
+        let (mut batches, mut frames) = (Vec::new(), Vec::new());
         loop {
             let first = match self.requests.recv_timeout(RETRY) {
                 Ok(request) => request,
@@ -106,10 +121,11 @@ impl LogWriter {
             let mut next = Some(first);
             while let Some(request) = next {
                 match request {
-                    LogRequest::Append { number: n, entries, hard_state, must_sync } => {
+                    LogRequest::Append { number: n, install, entries, hard_state, must_sync, then_send } => {
                         number = Some(n);
                         bytes += entries.iter().map(|e| e.data.len()).sum::<usize>();
-                        batches.push(to_batch(entries, hard_state, must_sync));
+                        frames.extend(then_send);
+                        batches.push(to_batch(install, entries, hard_state, must_sync));
                     }
                     LogRequest::Purge { up_to } => self.purge(up_to),
                 }
@@ -118,6 +134,9 @@ impl LogWriter {
             if let Some(number) = number {
                 let done = self.append(&batches);
                 batches.clear();
+                if done {
+                    self.send(std::mem::take(&mut frames));
+                }
                 // Before the answers: whoever has his must find the door closed if there is no room left.
                 self.watch_space();
                 let report = if done { CoreEvent::Persisted(number) } else { CoreEvent::LogGivenUp };
@@ -128,6 +147,14 @@ impl LogWriter {
         }
         if let Err(error) = self.log.sync() {
             crate::die(crate::EXIT_DATA, format_args!("the last fsync failed: {error}"));
+        }
+    }
+
+    /// Sends what depended on the rounds that are durable now. What finds no room is lost, as on a bad network.
+    fn send(&self, frames: Vec<(u64, Bytes)>) {
+        let Some(peers) = &self.peers else { return };
+        for (node, frame) in frames {
+            peers.send(node, vec![frame], Delivery::MayDrop);
         }
     }
 
@@ -214,12 +241,17 @@ impl LogWriter {
     }
 }
 
-fn to_batch(entries: Vec<LogEntry>, hard_state: Option<HardState>, must_sync: bool) -> Batch {
+fn to_batch(
+    install: Option<(LogIndex, Term)>,
+    entries: Vec<LogEntry>,
+    hard_state: Option<HardState>,
+    must_sync: bool,
+) -> Batch {
     Batch {
-        log_start: None,
+        log_start: install.map(|(index, term)| LogStart { index: index.0, term: term.0 }),
         entries: entries
             .into_iter()
-            .map(|e| Entry { term: e.term.0, index: e.index.0, kind: 0, data: e.data })
+            .map(|e| Entry { term: e.term.0, index: e.index.0, kind: e.kind as u8, data: e.data })
             .collect(),
         hard_state: hard_state.map(|hs| ostler_storage::HardState {
             term: hs.term,
@@ -237,7 +269,6 @@ mod tests {
 
     use ostler_node::Admission as _;
     use ostler_storage::{DataDir, ExpectIdentity, Identity, LogOptions, SimDisk};
-    use ostler_types::{LogIndex, Term};
 
     /// A log writer on a disk of its own, its handle, and what it tells the core.
     struct Desk {
@@ -258,13 +289,15 @@ mod tests {
         let (gate, stats) = (Arc::new(Gate::new(&config.listen, 0)), Arc::new(LogStats::default()));
         let (sender, core) = std::sync::mpsc::channel();
         let (writer, handle) =
-            LogWriter::new(log, sender, gate.clone(), stats.clone(), config.data.fsync_warning);
+            LogWriter::new(log, sender, None, gate.clone(), stats.clone(), config.data.fsync_warning);
         Desk { disk, gate, stats, writer, handle, core }
     }
 
     fn round(number: u64, bytes: usize, must_sync: bool) -> LogRequest {
-        let entry = LogEntry { term: Term(1), index: LogIndex(number), data: vec![1; bytes].into() };
-        LogRequest::Append { number, entries: vec![entry], hard_state: None, must_sync }
+        let data = vec![1; bytes].into();
+        let entry = LogEntry { term: Term(1), index: LogIndex(number), data, ..Default::default() };
+        let (entries, then_send) = (vec![entry], Vec::new());
+        LogRequest::Append { number, install: None, entries, hard_state: None, must_sync, then_send }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! From a data directory to a state that can go on: newest usable snapshot, then the log after it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ostler_replication::{HardState, LogEntry};
+use ostler_replication::{EntryKind, HardState, LogEntry};
 use ostler_storage::{
-    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, RealDisk, RecoverError,
-    SnapshotError, SnapshotInfo, SnapshotReader, SnapshotStore,
+    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, Origin, RealDisk,
+    RecoverError, SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore,
 };
-use ostler_tree::State;
-use ostler_tree::snapshot::{RestoreError, Restorer};
+use ostler_tree::snapshot::{Progress, RestoreError, Restorer};
+use ostler_tree::{Member, State};
 use ostler_types::{LogIndex, Term};
 
+use crate::clock;
 use crate::config::DataConfig;
 
 /// Why the data directory cannot be served from. Nothing in it was changed.
@@ -40,6 +42,14 @@ pub enum RecoveryError {
     /// The disk could not be read.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The directory of a server that is not born yet cannot be written.
+    #[error("cannot prepare {} for joining or founding a cluster: {source}", dir.display())]
+    Birth {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Log and state contradict each other although each is intact.
     #[error("{0}; restore dataDir and dataLogDir from the same moment")]
     Inconsistent(String),
@@ -54,6 +64,8 @@ pub(crate) struct Recovered {
     pub(crate) log: Log,
     pub(crate) log_tail: ostler_replication::Recovered,
     pub(crate) snapshots: SnapshotStore,
+    /// The snapshot the state was restored from, which others can be offered.
+    pub(crate) snapshot: Option<SnapshotInfo>,
 }
 
 /// Where snapshots and log live: beside anything ZooKeeper has there.
@@ -62,8 +74,8 @@ pub(crate) fn directories(config: &DataConfig) -> (PathBuf, PathBuf) {
     (under(&config.data_dir), under(&config.data_log_dir))
 }
 
-/// Opens, checks and reads the data directory, or begins a new one.
-pub(crate) fn recover(config: &DataConfig) -> Result<Recovered, RecoveryError> {
+/// Takes the data directories, and makes them if they are missing and may be made.
+pub(crate) fn open(config: &DataConfig) -> Result<DataDir, RecoveryError> {
     if !config.create_missing {
         for dir in [&config.data_dir, &config.data_log_dir] {
             if !dir.is_dir() {
@@ -71,13 +83,65 @@ pub(crate) fn recover(config: &DataConfig) -> Result<Recovered, RecoveryError> {
             }
         }
     }
-    let data_dir = DataDir::open(Arc::new(RealDisk), &config.data_dir, &config.data_log_dir)?;
-    let fresh = Identity { cluster_id: random_id(), node_id: random_id() };
+    Ok(DataDir::open(Arc::new(RealDisk), &config.data_dir, &config.data_log_dir)?)
+}
+
+/// A new disk's identity.
+pub(crate) fn new_identity() -> Identity {
+    Identity { cluster_id: random_id(), node_id: random_id() }
+}
+
+/// Makes the data of a cluster's founder: the state that knows the members, as a snapshot at index 1.
+pub(crate) fn found(
+    data_dir: &DataDir,
+    identity: Identity,
+    members: BTreeMap<u8, Member>,
+    config: &DataConfig,
+) -> Result<(), RecoveryError> {
+    let data = data_dir.recover(ExpectIdentity::OrCreate(identity), log_options(config))?;
+    let voters =
+        members.values().filter(|member| member.spec.votes()).filter_map(|member| member.node).collect();
+    let mut state = State::founded(random_id(), members, voters, clock::wall_ms());
+    let meta = SnapshotMeta {
+        identity,
+        index: state.applied_index().0,
+        term: state.applied_term().0,
+        zxid: state.last_zxid().0,
+        created_ms: clock::wall_ms() as u64,
+        // The log goes on from it as from one that came from elsewhere.
+        origin: Origin::Received,
+        conf_state: Vec::new(),
+    };
+    let mut walk = state.begin_snapshot_walk();
+    let mut writer = data.snapshots.create(&meta).map_err(SnapshotError::from)?;
+    let (records, digest) = (walk.znodes(), walk.agreement_digest());
+    let mut slice = Vec::new();
+    loop {
+        slice.clear();
+        let progress = state.walk_slice(&mut walk, u32::MAX, &mut slice);
+        writer.push(&slice).map_err(SnapshotError::from)?;
+        if progress != Progress::More {
+            break;
+        }
+    }
+    writer.finish(records, digest.into())?;
+    Ok(())
+}
+
+fn log_options(config: &DataConfig) -> LogOptions {
     let segment_bytes = config.segment_bytes.get();
     // What is in flight when the disk turns out to be full has a promise and must still fit, and the sessions
     // opened, moved and ended until there is space again, too.
-    let options = LogOptions { segment_bytes, reserve_bytes: segment_bytes / 2 };
-    let data = data_dir.recover(ExpectIdentity::OrCreate(fresh), options)?;
+    LogOptions { segment_bytes, reserve_bytes: segment_bytes / 2 }
+}
+
+/// Checks and reads the data directory, or begins a new one with this identity.
+pub(crate) fn recover(
+    data_dir: DataDir,
+    fresh: Identity,
+    config: &DataConfig,
+) -> Result<Recovered, RecoveryError> {
+    let data = data_dir.recover(ExpectIdentity::OrCreate(fresh), log_options(config))?;
     for error in &data.unusable {
         tracing::warn!(%error, "a snapshot is damaged; an older one and the log make up for it");
     }
@@ -112,8 +176,13 @@ pub(crate) fn recover(config: &DataConfig) -> Result<Recovered, RecoveryError> {
         entries: recovered
             .entries
             .into_iter()
-            .map(|e| LogEntry { term: Term(e.term), index: LogIndex(e.index), data: e.data })
-            .collect(),
+            .map(|e| {
+                let kind = EntryKind::from_code(e.kind).map_err(|error| {
+                    RecoveryError::Inconsistent(format!("log entry {}: {error}", e.index))
+                })?;
+                Ok(LogEntry { term: Term(e.term), index: LogIndex(e.index), kind, data: e.data })
+            })
+            .collect::<Result<_, RecoveryError>>()?,
     };
     tracing::info!(
         identity = %recovered.identity,
@@ -129,10 +198,11 @@ pub(crate) fn recover(config: &DataConfig) -> Result<Recovered, RecoveryError> {
         log: data.log,
         log_tail,
         snapshots: data.snapshots,
+        snapshot: data.snapshot,
     })
 }
 
-fn restore(mut reader: SnapshotReader, info: &SnapshotInfo) -> Result<State, RecoveryError> {
+pub(crate) fn restore(mut reader: SnapshotReader, info: &SnapshotInfo) -> Result<State, RecoveryError> {
     let wrap = |source| RecoveryError::Snapshot { file: info.path.clone(), source };
     let mut restorer = Restorer::new(random_id());
     loop {
@@ -151,7 +221,7 @@ pub(crate) fn read_snapshot(info: &SnapshotInfo) -> Result<State, RecoveryError>
 }
 
 /// A random number that is not 0, which stands for "none" in raft.
-fn random_id() -> u64 {
+pub(crate) fn random_id() -> u64 {
     loop {
         let id = getrandom::u64().expect("the operating system has random numbers");
         if id != 0 {

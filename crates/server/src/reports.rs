@@ -16,7 +16,7 @@ use crate::core::CoreEvent;
 use crate::metrics::Metrics;
 use crate::words::{
     self, ConnectionDeadline, ConnectionReport, DataSizes, DigestReport, DumpReport, Effect, Environment,
-    LastOperation, Memory, Mode, SessionDeadline, SessionReport, Summary, WatchTotals, Word,
+    LastOperation, Memory, SessionDeadline, SessionReport, Summary, WatchTotals, Word,
 };
 use crate::worker::{WorkerHandle, WorkerMessage};
 
@@ -75,8 +75,14 @@ impl Reporter {
     }
 
     fn text(&self, word: Word) -> String {
+        if word.needs_serving() && self.metrics.mode().is_none() {
+            return words::NOT_SERVING.to_owned();
+        }
         match word {
-            Word::Conf => words::conf(&self.config, self.client_port, &self.data_sizes()),
+            Word::Conf => {
+                let membership = self.membership();
+                words::conf(&self.config, self.client_port, &self.data_sizes(), &membership)
+            }
             Word::Cons => words::cons(&self.connections()),
             Word::Crst => words::CONNECTION_STATS_RESET.to_owned(),
             Word::Dirs => words::dirs(&self.data_sizes()),
@@ -84,7 +90,7 @@ impl Reporter {
             Word::Envi => words::envi(&Environment::of_this_process(), Memory::now()),
             Word::Gtmk | Word::Stmk => words::trace_mask(self.trace_mask),
             Word::Hash => words::hash(&self.digests()),
-            Word::Isro => words::isro(Some(Mode::Standalone)).to_owned(),
+            Word::Isro => words::isro(self.metrics.mode()).to_owned(),
             Word::Mntr => words::mntr(&self.metrics.table()),
             Word::Ruok => words::IMOK.to_owned(),
             Word::Srst => words::SERVER_STATS_RESET.to_owned(),
@@ -188,6 +194,13 @@ impl Reporter {
             ephemerals,
             connections,
         }
+    }
+
+    /// The data of `/zookeeper/config`.
+    fn membership(&self) -> String {
+        let state = self.state.read();
+        let data = state.lookup("/zookeeper/config").and_then(|znode| znode.data());
+        String::from_utf8_lossy(data.unwrap_or_default()).into_owned()
     }
 
     fn data_sizes(&self) -> DataSizes {

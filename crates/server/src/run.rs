@@ -29,17 +29,12 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     });
     loaded.log_notes();
     let config = loaded.config;
-    if config.ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1) {
-        // Three servers that each believe to be alone would be three histories.
-        handle.close();
-        let text =
-            "this build can read the configuration of an ensemble, but not yet be one of several servers";
-        return Err(std::io::Error::other(text).into());
-    }
     let message = StartMessage::new(&config);
     let server = Server::start(config).inspect_err(|_| handle.close())?;
     phase.store(SERVING, Ordering::Relaxed);
-    message.print(&server);
+    if server.wait_until_serving(|| phase.load(Ordering::Relaxed) != SERVING) {
+        message.print(&server);
+    }
     // The watcher sends it before it can end.
     let signal = first.recv().ok();
     tracing::info!(signal, "stopping: finishing requests in flight; a second signal stops at once");

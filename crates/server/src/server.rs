@@ -12,32 +12,39 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ostler_node::{
-    AuthSettings, CleanerSettings, DigestAlgorithm, Inbox, Replica, ReplicaSettings, Shard, ShardId,
-    ShardSettings, ShardStats, SharedState,
+    AuthSettings, CleanerSettings, Core as DecidingCore, CoreSettings, DigestAlgorithm, Inbox, Lease,
+    Replica, ReplicaSettings, Shard, ShardId, ShardSettings, ShardStats, SharedState,
 };
-use ostler_replication::Replicator;
+use ostler_replication::{Replicator, Settings as ConsensusSettings};
 use ostler_storage::SpareMaker;
-use ostler_tree::Settings;
+use ostler_tree::{Member, Settings};
+use ostler_types::{LogIndex, Term};
 use ostler_wire::Limits;
+use parking_lot::Mutex;
 
 use crate::acceptor::{self, Acceptor, AcceptorHandle, ListenError, Listener, PortUse};
 use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent, CoreParts};
+use crate::ensemble::{self, Opened};
 use crate::log_writer::{LogStats, LogWriter};
 use crate::metrics::{HttpHandle, HttpServer, Metrics, Sources};
+use crate::peers::Peers;
 use crate::recovery::{self, RecoveryError};
 use crate::reports::{Question, Reporter};
-use crate::snapshots::{SnapshotRequest, SnapshotStats, SnapshotWriter};
+use crate::snapshots::{self, SnapshotJob, SnapshotStats, SnapshotWriter};
 use crate::worker::{Worker, WorkerHandle, WorkerMessage};
 
 /// A standalone server's number, as in ZooKeeper: the top byte of its session ids.
 const STANDALONE_ID: u8 = 1;
+/// How often it is looked whether waiting for a majority is to be given up.
+const SERVING_POLL: Duration = Duration::from_millis(50);
 /// Unsent output a worker keeps for all its clients, bytes.
 const UNSENT_BYTES: usize = 256 << 20;
 /// Most I/O workers: past this the core, not the sockets, is what is busy.
@@ -51,6 +58,14 @@ pub enum StartError {
     /// The client port, or that of the metrics.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The port for other servers.
+    #[error("cannot listen for other servers on {address}: {source}; correct this server's server.N line")]
+    QuorumPort {
+        /// Where.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The data directory.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -70,8 +85,12 @@ pub struct Server {
     workers: Vec<WorkerHandle>,
     worker_threads: Vec<JoinHandle<()>>,
     core: Sender<CoreEvent>,
+    /// The other servers, unless there can be none.
+    peers: Option<Arc<Peers>>,
     /// The core and those that end after it.
     rest: Vec<JoinHandle<()>>,
+    /// Hears once from the core, when sessions can be served, if that was not waited for at the start.
+    serving: Mutex<Option<(Receiver<()>, Arc<Metrics>)>>,
     /// Held as long as the server runs.
     _data: ostler_storage::DataDir,
 }
@@ -80,7 +99,7 @@ pub struct Server {
 struct Parts {
     log_writer: LogWriter,
     snapshot_writer: SnapshotWriter,
-    snapshot_requests: Receiver<SnapshotRequest>,
+    snapshot_jobs: Receiver<SnapshotJob>,
     spares: SpareMaker,
     core: Core,
     /// Hears once from the core, when sessions can be served.
@@ -94,7 +113,9 @@ struct Parts {
 }
 
 impl Server {
-    /// Opens the port, recovers the data and serves. Returns once sessions can be served.
+    /// Opens the ports, recovers the data and starts everything. A server that can be alone serves when this returns;
+    /// another one as soon as it is in touch with a majority, see [`wait_until_serving`](Self::wait_until_serving). One
+    /// with an empty data directory returns from here only when it belongs to a cluster.
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
@@ -108,11 +129,16 @@ impl Server {
         };
         let metrics_address = metrics_listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
         let started = clock::now();
-        let recovered = recovery::recover(&config.data)?;
+        let (core_sender, core_events) = channel();
+        let Opened { recovered, peers, membership } = ensemble::open(&config, &core_sender, &core_events)?;
         let now = clock::now();
         let state: SharedState = Arc::new(parking_lot::RwLock::new(recovered.state));
+        if let Some((peers, roster)) = &peers {
+            roster.set_state(state.clone());
+            peers.serve_snapshots(recovered.snapshots.clone());
+        }
         let gate = Arc::new(Gate::new(&config.listen, now));
-        let (core_sender, core_events) = channel();
+        let lease = Arc::new(Lease::new(config.elections.longest_election().as_millis() as u64));
         let (question_sender, questions) = channel();
 
         let worker_count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
@@ -121,7 +147,7 @@ impl Server {
         for index in 0..worker_count {
             let id = ShardId(index as u16);
             let (inbox, stats) = (Arc::new(Inbox::default()), Arc::new(ShardStats::default()));
-            let settings = shard_settings(&config, gate.clone(), worker_count);
+            let settings = shard_settings(&config, gate.clone(), lease.clone(), worker_count);
             let make_shard = {
                 let (state, inbox, stats) = (state.clone(), inbox.clone(), stats.clone());
                 move |now| Shard::new(id, settings, state, inbox, stats, now)
@@ -140,33 +166,50 @@ impl Server {
         let (log_writer, log_handle) = LogWriter::new(
             recovered.log,
             core_sender.clone(),
+            peers.as_ref().map(|(peers, _)| peers.clone()),
             gate.clone(),
             log_stats.clone(),
             config.data.fsync_warning,
         );
         let snapshot_stats = Arc::new(SnapshotStats::default());
-        let (snapshot_sender, snapshot_requests) = channel();
+        let (snapshot_sender, snapshot_jobs) = channel();
         let snapshot_writer = SnapshotWriter::new(
-            recovered.snapshots,
+            recovered.snapshots.clone(),
             recovered.identity,
             state.clone(),
             core_sender.clone(),
             snapshot_stats.clone(),
             &config.data,
         );
-        let replicator = Replicator::single_voter(recovered.identity.node_id, recovered.log_tail)
+        let consensus = ConsensusSettings {
+            election_ticks: config.elections.election_ticks.get() as usize,
+            heartbeat_ticks: config.elections.heartbeat_ticks.get() as usize,
+            seed: recovery::random_id(),
+            ..ConsensusSettings::new(recovered.identity.node_id)
+        };
+        let mut replicator = Replicator::new(consensus, recovered.log_tail, &membership)
             .map_err(|error| RecoveryError::Inconsistent(error.to_string()))?;
-        let replica = Replica::new(replica_settings(&config), state.clone(), inboxes, now);
+        if let Some(info) = &recovered.snapshot {
+            let (index, term) = (LogIndex(info.meta.index), Term(info.meta.term));
+            replicator.offer_snapshot(snapshots::offer(&info.ticket(), index, term, membership));
+        }
         let (serving_sender, serving) = sync_channel(1);
         let worker_handles: Vec<WorkerHandle> = handles.iter().map(|(handle, _)| handle.clone()).collect();
+        let replica = Replica::new(replica_settings(&config), state.clone(), inboxes);
+        let settings = core_settings(&config, recovered.identity.node_id);
+        let core = DecidingCore::new(settings, replicator, replica, lease.clone(), worker_count, now);
+        let status = Arc::new(Mutex::new(core.status()));
         let core = Core::new(CoreParts {
             events: core_events,
-            replicator,
-            replica,
+            core,
             log: log_handle,
             snapshots: snapshot_sender,
+            store: recovered.snapshots,
             state: state.clone(),
             workers: worker_handles.clone(),
+            peers: peers.clone(),
+            status: status.clone(),
+            tick_ms: config.elections.tick.as_millis() as u64,
             serving: serving_sender,
         });
         let sources = Sources {
@@ -175,6 +218,9 @@ impl Server {
             gate: gate.clone(),
             log: log_stats,
             snapshots: snapshot_stats,
+            status,
+            lease: lease.clone(),
+            in_ensemble: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1),
         };
         let metrics = Arc::new(Metrics::new(sources, started));
         let process = config.metrics.prometheus.as_ref().is_some_and(|endpoint| endpoint.process);
@@ -202,13 +248,15 @@ impl Server {
             workers: worker_handles,
             worker_threads: Vec::new(),
             core: core_sender,
+            peers: peers.map(|(peers, _)| peers),
             rest: Vec::new(),
+            serving: Mutex::new(None),
             _data: recovered.data_dir,
         };
         let launched = server.launch(Parts {
             log_writer,
             snapshot_writer,
-            snapshot_requests,
+            snapshot_jobs,
             spares,
             core,
             serving,
@@ -230,14 +278,14 @@ impl Server {
 
     /// Gives each part its thread. After an error [`stop`](Self::stop) ends those that have theirs.
     fn launch(&mut self, parts: Parts) -> Result<(), StartError> {
-        let Parts { log_writer, snapshot_writer, snapshot_requests, spares, core, serving, .. } = parts;
+        let Parts { log_writer, snapshot_writer, snapshot_jobs, spares, core, serving, .. } = parts;
         let Parts { metrics, http, reporter, questions, workers, acceptor, .. } = parts;
         // Before the data is served, so that a start that takes long can be watched.
         if let Some(http) = http {
             self.http_thread = Some(spawn("http", move || http.run())?);
         }
         self.rest.push(spawn("log", move || log_writer.run())?);
-        self.rest.push(spawn("snapshot", move || snapshot_writer.run(snapshot_requests))?);
+        self.rest.push(spawn("snapshot", move || snapshot_writer.run(snapshot_jobs))?);
         self.rest.push(spawn("segments", move || {
             spares.run(|news| match news {
                 Some(error) => tracing::warn!(%error, "cannot prepare the next log segment, trying on"),
@@ -245,11 +293,17 @@ impl Server {
             });
         })?);
         self.rest.push(spawn("core", move || core.run())?);
-        // The core ends the process if it cannot get there.
-        if serving.recv().is_err() {
-            return Err(RecoveryError::Inconsistent("the log ended before it could be served".into()).into());
+        if self.peers.is_none() {
+            // The core ends the process if it cannot get there.
+            if serving.recv().is_err() {
+                let ended = "the log ended before it could be served".to_owned();
+                return Err(RecoveryError::Inconsistent(ended).into());
+            }
+            metrics.serving();
+        } else {
+            // Four-letter words are answered, and clients turned away, until there is a majority.
+            *self.serving.get_mut() = Some((serving, metrics));
         }
-        metrics.serving();
         self.rest.push(spawn("report", move || reporter.run(questions))?);
         for (index, worker) in workers.into_iter().enumerate() {
             self.worker_threads.push(spawn(&format!("io-{index}"), move || worker.run())?);
@@ -268,9 +322,30 @@ impl Server {
         self.metrics_address
     }
 
-    /// Stops gracefully: no new connections, requests in flight are answered, the log is synced. Sessions stay
-    /// and go on when the server is started again.
+    /// Waits until sessions can be served, or until `give_up` says not to wait any longer. Returns whether they can.
+    pub fn wait_until_serving(&self, give_up: impl Fn() -> bool) -> bool {
+        let Some((serving, metrics)) = self.serving.lock().take() else { return true };
+        loop {
+            match serving.recv_timeout(SERVING_POLL) {
+                Ok(()) => {
+                    metrics.serving();
+                    return true;
+                }
+                Err(RecvTimeoutError::Timeout) if !give_up() => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Stops gracefully: leadership goes to another server, there are no new connections, requests in flight are
+    /// answered, the log is synced. Sessions stay: they go on when the server is started again, or at once on another
+    /// server.
     pub fn stop(self) {
+        let (handed_over, done) = sync_channel(1);
+        if self.peers.is_some() && self.core.send(CoreEvent::HandOver(handed_over)).is_ok() {
+            // The core ends the process if it cannot go on.
+            let _ = done.recv();
+        }
         self.acceptor.stop();
         self.acceptor_thread.into_iter().for_each(join);
         for worker in &self.workers {
@@ -297,12 +372,17 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn shard_settings(config: &ServerConfig, gate: Arc<Gate>, workers: usize) -> ShardSettings {
+fn shard_settings(
+    config: &ServerConfig,
+    gate: Arc<Gate>,
+    lease: Arc<Lease>,
+    workers: usize,
+) -> ShardSettings {
     let requests = &config.requests;
     let max_frame = requests.max_frame_bytes.get() as usize;
     let timeouts = config.sessions.timeouts;
     ShardSettings {
-        server: STANDALONE_ID,
+        server: server_id(config),
         max_frame,
         limits: Limits { max_field_bytes: max_frame.saturating_add(requests.extra_bytes.get() as usize) },
         session_timeout_ms: timeouts.min_ms()..=timeouts.max_ms(),
@@ -311,6 +391,7 @@ fn shard_settings(config: &ServerConfig, gate: Arc<Gate>, workers: usize) -> Sha
         sessionless_timeout_ms: config.listen.sessionless_timeout.as_millis() as u64,
         auth: auth_settings(&config.auth),
         admission: gate,
+        lease,
         draw_secret: Box::new(|| {
             let mut secret = [0; 16];
             // Without randomness there are no secrets, and without secrets no sessions.
@@ -338,9 +419,20 @@ fn auth_settings(config: &config::AuthConfig) -> AuthSettings {
 }
 
 fn replica_settings(config: &ServerConfig) -> ReplicaSettings {
-    let (data, tree) = (&config.data, &config.tree);
     ReplicaSettings {
-        server: STANDALONE_ID,
+        server: server_id(config),
+        nonce: recovery::random_id(),
+        snap_count: config.data.snapshot_after_transactions.get().into(),
+        snap_bytes: config.data.snapshot_after_log_bytes.map(|bytes| bytes.get()),
+    }
+}
+
+fn core_settings(config: &ServerConfig, node_id: u64) -> CoreSettings {
+    let tree = &config.tree;
+    let own_member = |ensemble: &config::EnsembleConfig| {
+        (ensemble.server_id, Member { node: Some(node_id), spec: ensemble.this().clone() })
+    };
+    CoreSettings {
         replicated: Settings {
             skip_acl: tree.skip_acl,
             enforce_quota: tree.enforce_quota,
@@ -353,11 +445,15 @@ fn replica_settings(config: &ServerConfig) -> ReplicaSettings {
                 .map_or(0, |interval| interval.as_millis() as i64),
             ..Settings::default()
         },
-        snap_count: data.snapshot_after_transactions.get().into(),
-        snap_bytes: data.snapshot_after_log_bytes.map(|bytes| bytes.get()),
         cleaner: CleanerSettings {
             interval_ms: tree.cleaner.check_interval.as_millis() as u64,
             per_minute: tree.cleaner.max_per_minute.get(),
         },
+        own_members: config.ensemble.iter().map(own_member).collect(),
     }
+}
+
+/// This server's number: what others and clients know it by.
+fn server_id(config: &ServerConfig) -> u8 {
+    config.ensemble.as_ref().map_or(STANDALONE_ID, |ensemble| ensemble.server_id)
 }

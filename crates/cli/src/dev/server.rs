@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -37,6 +38,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
+    /// Copies what the process logs, to its end.
+    copier: Option<JoinHandle<()>>,
     /// Dropped with the server, which ends the thread that asks whether it serves.
     _probing: Sender<()>,
 }
@@ -64,10 +67,9 @@ impl Server {
         command.stdout(open()?).stderr(if echo { Stdio::piped() } else { open()?.into() });
         let mut child = command.spawn().map_err(DevError::Start)?;
         let pid = Pid::from_child(&child);
-        if let Some(stderr) = child.stderr.take() {
-            let log = open()?;
-            std::thread::spawn(move || copy_lines(id, stderr, log));
-        }
+        let log = open()?;
+        let copier =
+            child.stderr.take().map(|stderr| std::thread::spawn(move || copy_lines(id, stderr, log)));
         let ended = events.clone();
         std::thread::spawn(move || {
             wait_for_end(pid);
@@ -82,7 +84,7 @@ impl Server {
                 let _ = serving.send(Event::Serving { id, run });
             }
         });
-        Ok(Server { child, _probing: probing })
+        Ok(Server { child, copier, _probing: probing })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -97,9 +99,14 @@ impl Server {
         let _ = kill_process(pid, Signal::CONT);
     }
 
-    /// How it ended; waits for that.
+    /// How it ended; waits for that, and until its last line is copied.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait()
+        let status = self.child.wait()?;
+        if let Some(copier) = self.copier.take() {
+            // It has no way to fail.
+            let _ = copier.join();
+        }
+        Ok(status)
     }
 }
 
@@ -107,7 +114,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Fails if it has been waited for.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.wait();
     }
 }
 

@@ -7,9 +7,9 @@ use ostler_tree::{Command, MembershipChange, Step as NextStep};
 use ostler_types::{ErrorCode, LogIndex};
 
 use super::Core;
+use crate::Millis;
 use crate::command::membership_context;
 use crate::leader::Leader;
-use crate::Millis;
 
 /// A node that is to vote may be this many entries behind.
 const CAUGHT_UP_ENTRIES: u64 = 1_024;
@@ -17,6 +17,8 @@ const CAUGHT_UP_ENTRIES: u64 = 1_024;
 const RECONFIG_PATIENCE_MS: Millis = 30_000;
 /// How long a reconfig waits for every server it names before a majority of them is enough.
 const AWAIT_ABSENT_MS: Millis = 5_000;
+/// A server without a cluster that has not introduced itself for this long is gone.
+const UNBORN_MS: Millis = 5_000;
 /// Time between two looks at a membership that is not as wanted.
 const LOOK_MS: Millis = 50;
 /// A proposed step of membership that has not applied after this time is proposed again.
@@ -116,7 +118,10 @@ impl Core {
         let step = members.next_step(
             self.replicator.node_id(),
             |server| {
-                links.iter().find(|(_, link)| link.up && link.server == server).map(|(&node, _)| node)
+                let linked = links.iter().find(|(_, link)| link.up && link.server == server);
+                let unborn = self.unborn.get(&server);
+                let unborn = unborn.filter(|(_, heard)| now.saturating_sub(*heard) < UNBORN_MS);
+                linked.map(|(&node, _)| node).or(unborn.map(|&(node, _)| node))
             },
             |node| progress.get(&node).is_some_and(|matched| matched.0 + CAUGHT_UP_ENTRIES >= last.0),
             await_absent,
@@ -160,7 +165,7 @@ impl Core {
     }
 
     /// A server whose disk is new asks for the place of the one it had. Granted if that one is not there.
-    pub fn replace(&mut self, server: u8, node: u64) {
+    pub(super) fn replace(&mut self, server: u8, node: u64) {
         let state = self.replica.state().read();
         let old = state.membership().members.get(&server).and_then(|member| member.node);
         let is_pending = state.membership().pending.is_some();
@@ -181,9 +186,8 @@ fn to_entry(change: MembershipChange, server: Option<u8>) -> MembershipEntry {
         MembershipChange::AddLearner { node } => (Step::AddLearner, node),
         MembershipChange::Remove { node } => (Step::Remove, node),
     };
-    let context = server.map_or_else(Default::default, |server| {
-        bytes::Bytes::copy_from_slice(&membership_context(server))
-    });
+    let context = server
+        .map_or_else(Default::default, |server| bytes::Bytes::copy_from_slice(&membership_context(server)));
     MembershipEntry { step, node, context }
 }
 

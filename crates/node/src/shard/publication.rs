@@ -1,6 +1,6 @@
 //! What the replica published, turned into frames in the one order a connection has (design, 7 and 7a).
 
-use ostler_tree::{Change, EndCause, MultiResult, OpResult, State, Verdict, Void};
+use ostler_tree::{Change, EndCause, MultiResult, OpResult, State, Verdict};
 use ostler_types::{ErrorCode, Generation, Perms, Sequence, SessionId, Xid, Zxid};
 use ostler_wire::{OpCode, ReplyWriter, event};
 
@@ -135,10 +135,8 @@ impl Shard {
         }
         let (zxid, result) = match verdict {
             Verdict::Applied { zxid, result, .. } => (zxid, result),
-            // The answer comes with the reconfig's end; until then it stays at the front, also if it was
-            // forwarded to two leaders.
+            // The answer comes with the reconfig's end; until then it stays at the front.
             Verdict::Pending => return,
-            Verdict::Void(Void::Duplicate) if connection.awaits_reconfig() => return,
             // On a current connection the numbers are right; that they are not means that the session is
             // not ours any more.
             Verdict::Void(_) => return self.close(id, ConnectionEnd::Moved),

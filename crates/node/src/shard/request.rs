@@ -223,6 +223,9 @@ impl Shard {
     pub(super) fn run_deferred(&mut self, id: ConnId, state: &State, now: Millis) {
         let Some(connection) = self.connections.get_mut(id.0 as usize) else { return };
         connection.is_runnable = false;
+        if !self.lease_holds(id, now) {
+            return;
+        }
         while let Some(connection) = self.connections.get_mut(id.0 as usize) {
             if connection.end.is_some() {
                 return;

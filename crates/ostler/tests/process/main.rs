@@ -4,6 +4,7 @@ mod content;
 mod dev;
 mod disk_full;
 mod kill;
+mod membership;
 mod refusals;
 mod server;
 mod stall;

@@ -1,6 +1,7 @@
 //! The ensemble a server belongs to: its `server.N` lines, which of them is this server, and what must agree.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use ostler_types::Zxid;
@@ -8,7 +9,7 @@ use ostler_types::member::{PeerAddress, Role, ServerSpec};
 
 use super::reader::{Reader, printable};
 use super::resolve::Reported;
-use super::{ReadFile, dynamic_file};
+use super::{ListenAddress, ReadFile, dynamic_file};
 
 /// The ensemble a server belongs to, from its `server.N` lines. It may have a single server, which then can grow.
 ///
@@ -35,6 +36,19 @@ impl EnsembleConfig {
     /// This server's own line.
     pub fn this(&self) -> &ServerSpec {
         &self.servers[&self.server_id]
+    }
+
+    /// Where to listen for other servers; no host is every interface. Not empty, and no two are the same.
+    pub fn quorum_listen(&self) -> Vec<ListenAddress> {
+        let mut listen = Vec::new();
+        for PeerAddress { host, quorum_port, .. } in &self.this().addresses {
+            let everywhere = self.listen_on_all || is_everywhere(host);
+            let address = ListenAddress { host: (!everywhere).then(|| host.clone()), port: *quorum_port };
+            if !listen.contains(&address) {
+                listen.push(address);
+            }
+        }
+        listen
     }
 
     /// Whether this server's client address is not in its line but in `clientPort`. `/zookeeper/config` and the
@@ -78,6 +92,7 @@ pub(super) fn resolve(reader: &mut Reader, around: &Around<'_>) -> Result<Option
     let servers = servers(reader, &lines)?;
     check_members(reader, &servers, several_addresses)?;
     let server_id = server_id(reader, &servers, around)?;
+    check_hosts(reader, &servers, server_id);
     let role = servers[&server_id].role;
     if let Some(stated) = peer_type.filter(|&stated| stated != role) {
         let text =
@@ -146,7 +161,6 @@ fn check_members(
     for (&id, spec) in servers {
         let name = format!("server.{id}");
         for PeerAddress { host, quorum_port, .. } in &spec.addresses {
-            // Several servers may each write 0.0.0.0 for themselves, but then the others' lines are no good.
             if let Some(other) = owners.insert((host, *quorum_port), id) {
                 reader.problem(
                     &name,
@@ -173,6 +187,33 @@ fn check_members(
         reader.note(&last, text);
     }
     Ok(())
+}
+
+/// `0.0.0.0` is where a server listens, and nobody's address.
+fn check_hosts(reader: &mut Reader, servers: &BTreeMap<u8, ServerSpec>, server_id: u8) {
+    if servers.len() == 1 {
+        return;
+    }
+    for (id, spec) in servers {
+        if !spec.addresses.iter().any(|address| is_everywhere(&address.host)) {
+            continue;
+        }
+        let name = format!("server.{id}");
+        if *id == server_id {
+            let text = format!(
+                "{name} is this server and should have the name that the others use for it: they cannot be told \
+                 0.0.0.0; quorumListenOnAllIPs=true is how to listen on every interface"
+            );
+            reader.note(&name, text);
+        } else {
+            reader.problem(&name, format!("{name} is another server: 0.0.0.0 is no address to find it at"));
+        }
+    }
+}
+
+/// Whether `host` stands for every interface.
+fn is_everywhere(host: &str) -> bool {
+    host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_unspecified())
 }
 
 /// This server's number. With a single line it is that line's unless `myid` says otherwise: ZooKeeper runs such a file

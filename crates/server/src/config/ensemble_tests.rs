@@ -76,11 +76,27 @@ fn server_lines_and_myid_make_an_ensemble() {
     let ensemble = loaded.config.ensemble.as_ref().unwrap();
     assert_eq!((ensemble.server_id, ensemble.servers.len(), ensemble.version.0), (2, 3, 0));
     assert_eq!(ensemble.this().to_string(), "b:2888:3888:participant");
-    assert!(ensemble.client_is_static() && !ensemble.listen_on_all);
+    assert!(ensemble.client_is_static());
+    assert_eq!(listening(ensemble), ["b:2888"]);
     assert_eq!(ensemble.config_file.as_deref(), Some(Path::new("zoo.cfg")));
     let shown = loaded.to_json();
     assert_eq!(shown["settings"]["server.3"], "c:2888:3888:participant");
     assert_eq!(shown["settings"]["myid"], 2);
+}
+
+fn listening(ensemble: &EnsembleConfig) -> Vec<String> {
+    ensemble.quorum_listen().iter().map(ListenAddress::to_string).collect()
+}
+
+#[test]
+fn servers_listen_for_each_other_on_their_addresses_or_on_all() {
+    let with = |lines: &str| {
+        let text = format!("dataDir=/d\nclientPort=1\nmultiAddress.enabled=true\n{lines}");
+        listening(&case(&text).ensemble())
+    };
+    assert_eq!(with("server.1=a:1:2|b:1:2|[::1]:3:4"), ["a:1", "b:1", "[::1]:3"]);
+    assert_eq!(with("server.1=a:1:2|b:1:2|c:3:4\nquorumListenOnAllIPs=true"), ["*:1", "*:3"]);
+    assert_eq!(with("server.1=0.0.0.0:1:2"), ["*:1"]);
 }
 
 #[test]
@@ -223,6 +239,18 @@ fn notes_tell_what_may_surprise() {
           to it; minSessionTimeout=2400 fits"
         ]
     );
+    let everywhere = "dataDir=/d\nclientPort=1\nserver.1=0.0.0.0:1:2\nserver.2=b:1:2\nserver.3=c:1:2";
+    assert_eq!(
+        notes(everywhere),
+        [
+            "zoo.cfg:3: server.1 is this server and should have the name that the others use for it: they cannot be told \
+          0.0.0.0; quorumListenOnAllIPs=true is how to listen on every interface"
+        ]
+    );
+    assert_eq!(
+        case(everywhere).myid("2").complaint(),
+        "zoo.cfg:3: server.1 is another server: 0.0.0.0 is no address to find it at"
+    );
     assert_eq!(notes(&format!("{}minSessionTimeout=2400", lines(3))), [""; 0]);
     assert_eq!(notes(&format!("{}tickTime=200", lines(1))), [""; 0], "there is nobody to elect");
     assert_eq!(notes(&format!("{}tickTime=200\nostler.tickMs=8", lines(3))), [""; 0]);
@@ -272,7 +300,7 @@ fn timing_and_ports_of_our_own() {
     let with = |line: &str| format!("{THREE}{line}\n");
     let config = case(THREE).myid("1").loaded().config;
     assert_eq!(config.elections.longest_election(), std::time::Duration::from_millis(800));
-    assert_eq!(config.snapshot_bytes_per_second.map(|rate| rate.get()), Some(64 << 20));
+    assert_eq!(config.snapshot_bytes_per_second.map(|rate| rate.get()), Some(100 << 20));
     assert_eq!((config.listen.linearizable, config.peer_versions), (None, None));
 
     let text = with(

@@ -13,7 +13,8 @@
 //! assert_eq!(loaded.config.sessions.timeouts.max_ms(), 40_000);
 //! assert_eq!(
 //!     loaded.notes[0].to_string(),
-//!     "zoo.cfg:4: localSessionsEnabled has no effect: sessions are always global here, which is the stronger promise"
+//!     "zoo.cfg:4: localSessionsEnabled has no effect: sessions are always global here, which is the stronger \
+//!      promise; only read-only mode has local ones"
 //! );
 //!
 //! let wrong = config::parse("zoo.cfg", b"dataDir=/d\nclientport=2181\n", &Overrides::default()).unwrap_err();
@@ -36,8 +37,8 @@ pub use membership_files::MembershipFiles;
 pub use problem::{ConfigError, Note, Problem};
 pub use server_config::{
     AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ElectionTiming,
-    ListenAddress, ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig, SessionConfig,
-    SessionTimeouts, SuperDigest, TreeRules,
+    ListenAddress, ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig,
+    SessionConfig, SessionTimeouts, SuperDigest, TreeRules,
 };
 pub use table::{Class, Setting, find, sections};
 

@@ -39,8 +39,8 @@ pub struct ServerConfig {
     pub ensemble: Option<EnsembleConfig>,
     /// `ostler.tickMs`, `ostler.electionTicks`, `ostler.heartbeatTicks`.
     pub elections: ElectionTiming,
-    /// `ostler.snapshotBytesPerSecond`: the most a leader sends of snapshots, to all servers together; `None` is no
-    /// limit.
+    /// `ostler.snapshotBytesPerSecond`: the most this server sends of snapshots, to all others together; `None` is
+    /// no limit.
     pub snapshot_bytes_per_second: Option<NonZeroU64>,
     /// `ostler.test.peerVersions`: act as a server that speaks only these versions of the protocol between servers.
     /// For tests of upgrades; `None` is what this server speaks.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ostler_node::{Millis, ShardStats, SharedState};
+use ostler_node::{CoreStatus, Lease, Millis, ShardStats, SharedState};
+use ostler_replication::PeerProgress;
 use ostler_tree::{Quota, State};
+use parking_lot::Mutex;
 
 use super::process::{self, file_descriptors};
 use super::{Metric, Series, Value};
@@ -22,6 +24,11 @@ pub(crate) struct Sources {
     pub(crate) gate: Arc<Gate>,
     pub(crate) log: Arc<LogStats>,
     pub(crate) snapshots: Arc<SnapshotStats>,
+    /// How this server stands in its ensemble.
+    pub(crate) status: Arc<Mutex<CoreStatus>>,
+    pub(crate) lease: Arc<Lease>,
+    /// Whether its configuration has `server.N` lines.
+    pub(crate) in_ensemble: bool,
 }
 
 /// Every figure of the server, readable at any time and from any thread. Reading takes the state's read lock once,
@@ -37,6 +44,8 @@ pub(crate) struct Metrics {
     startup: Series,
 }
 
+/// A server this many entries behind counts as synced.
+const SYNCED_ENTRIES: u64 = 1_024;
 const NOT_YET: Millis = Millis::MAX;
 /// Quotas read under one hold of the lock.
 const QUOTAS_AT_ONCE: usize = 256;
@@ -58,11 +67,29 @@ impl Metrics {
 
     /// Sets back what the word `srst` sets back: counters and summaries of what goes on, not of the start.
     pub(crate) fn reset(&self) {
-        let Sources { state: _, shards, gate, log, snapshots } = &self.sources;
+        let Sources { shards, gate, log, snapshots, .. } = &self.sources;
         shards.iter().for_each(|stats| stats.reset());
         gate.reset_counters();
         log.reset();
         snapshots.reset();
+    }
+
+    /// What this server is; `None` while it is out of touch with a majority.
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        let Sources { status, lease, in_ensemble, .. } = &self.sources;
+        let status = status.lock();
+        if !in_ensemble && status.membership.voters.len() + status.membership.learners.len() <= 1 {
+            return Some(Mode::Standalone);
+        }
+        if !status.serving || !lease.holds_for_all(clock::now()) {
+            return None;
+        }
+        let is_voter = status.membership.voters.contains(&status.node);
+        Some(match (status.is_leader, is_voter) {
+            (true, _) => Mode::Leader,
+            (false, true) => Mode::Follower,
+            (false, false) => Mode::Observer,
+        })
     }
 
     /// The facts of `srvr`.
@@ -77,7 +104,7 @@ impl Metrics {
 
     /// All rows. A new figure is one more here; `docs/operations.md` lists those that are ours.
     pub(crate) fn table(&self) -> Vec<Metric> {
-        let Sources { state, shards: _, gate, log, snapshots } = &self.sources;
+        let Sources { state, gate, log, snapshots, .. } = &self.sources;
         let (server, sessions, ephemerals, data_bytes, applied) = {
             let state = state.read();
             (
@@ -188,6 +215,72 @@ impl Metrics {
             Metric::gauge("ostler_applied_index", "The last log entry applied", applied),
         ]);
         rows.extend(self.quotas());
+        if self.sources.in_ensemble {
+            rows.extend(self.ensemble());
+        }
+        rows
+    }
+
+    /// How this server stands in its ensemble: ZooKeeper's keys of leaders, then ours.
+    fn ensemble(&self) -> Vec<Metric> {
+        let status = self.sources.status.lock().clone();
+        let mut rows = Vec::new();
+        if status.is_leader {
+            let active =
+                |voter: bool| status.peers.iter().filter(|p| p.voter == voter && p.active).count() as u64;
+            let synced = |voter: bool| {
+                let near = |p: &&PeerProgress| p.matched.0 + SYNCED_ENTRIES >= status.last.0;
+                status.peers.iter().filter(|p| p.voter == voter && p.active).filter(near).count() as u64
+            };
+            rows.extend([
+                Metric::gauge("learners", "Servers connected to this leader", active(true) + active(false)),
+                Metric::gauge("synced_followers", "Voters that are at most a little behind", synced(true)),
+                Metric::gauge(
+                    "synced_observers",
+                    "Observers that are at most a little behind",
+                    synced(false),
+                ),
+            ]);
+            let lag = status.peers.iter().map(|p| {
+                let behind = status.last.0.saturating_sub(p.matched.0);
+                (format!("{:016x}", p.node), behind.into())
+            });
+            rows.push(Metric {
+                name: "ostler_peer_lag",
+                help: "Log entries that a server is behind this leader, by its node",
+                value: Value::Gauges(lag.collect()),
+            });
+        }
+        let since_contact = match self.sources.lease.contact() {
+            0 | Millis::MAX => 0,
+            at => clock::now().saturating_sub(at),
+        };
+        rows.extend([
+            Metric::gauge("quorum_size", "Servers that vote", status.membership.voters.len() as u64),
+            Metric::gauge("ostler_term", "The term of consensus", status.term.0),
+            Metric::gauge(
+                "ostler_committed_index",
+                "The last log entry known to be committed",
+                status.committed.0,
+            ),
+            Metric::gauge("ostler_last_index", "The last entry in the log", status.last.0),
+            Metric::gauge(
+                "ostler_parked_bytes",
+                "Writes of this server's clients that wait for the log, bytes",
+                status.pending.0 as u64,
+            ),
+            Metric::counter("ostler_leader_changes", "Leaders seen since the start", status.leader_changes),
+            Metric::counter(
+                "ostler_passed_on_again",
+                "Times that waiting writes were passed on again: to another leader, or on another link",
+                status.passed_on_again,
+            ),
+            Metric::gauge(
+                "ostler_since_contact",
+                "Time since this server was last known to be in touch with a majority, milliseconds",
+                since_contact,
+            ),
+        ]);
         rows
     }
 
@@ -229,7 +322,7 @@ impl Metrics {
         let shards = &self.sources.shards;
         let min = shards.iter().filter_map(|stats| stats.latency_min_ms_plus_one.get().checked_sub(1)).min();
         ServerReport {
-            mode: Mode::Standalone,
+            mode: self.mode().unwrap_or(Mode::Standalone),
             latency_ms: Summary {
                 count: self.total(|s| s.latency_count.get()),
                 sum: self.total(|s| s.latency_total_ms.get()),
@@ -263,6 +356,9 @@ pub(super) mod tests {
             gate: Arc::new(Gate::new(&config.listen, 0)),
             log: Arc::default(),
             snapshots: Arc::default(),
+            status: Arc::default(),
+            lease: Arc::new(Lease::alone()),
+            in_ensemble: false,
         };
         Metrics::new(sources, clock::now())
     }

@@ -137,6 +137,15 @@ impl Membership {
         nodes == self.voters.len() + self.learners.len() && self.is_quorum(&wanted)
     }
 
+    /// Whether the connected servers make a majority of the voters wanted. If they do not, and will not soon, the
+    /// leader abandons a client's reconfig with
+    /// [`NewConfigNoQuorum`](ostler_types::ErrorCode::NewConfigNoQuorum).
+    pub fn has_wanted_quorum(&self, is_connected: impl Fn(u8) -> bool) -> bool {
+        let wanted = self.wanted();
+        let voters = || wanted.iter().filter(|(_, member)| member.spec.votes());
+        voters().filter(|&(&server, _)| is_connected(server)).count() > voters().count() / 2
+    }
+
     /// Whether the voters there are make a majority of the voters of `wanted`.
     fn is_quorum(&self, wanted: &BTreeMap<u8, Member>) -> bool {
         let voters = || wanted.values().filter(|member| member.spec.votes());
@@ -211,8 +220,9 @@ impl Membership {
         }
     }
 
-    /// Whether `server` may be given `node` in place of the one it has.
-    pub(crate) fn may_replace(&self, server: u8, node: u64) -> bool {
+    /// Whether [`Command::BeginReplace`](crate::Command::BeginReplace) would be taken: nothing is pending,
+    /// `server` is a member with another node or none, and `node` is nobody's.
+    pub fn may_replace(&self, server: u8, node: u64) -> bool {
         let has_other = self.members.get(&server).is_some_and(|member| member.node != Some(node));
         let is_new = node != 0
             && !self.voters.contains(&node)
@@ -222,10 +232,56 @@ impl Membership {
     }
 }
 
+/// Puts a node into a set, or takes it out.
 fn set(nodes: &mut BTreeSet<u64>, node: u64, is_in: bool) {
     if is_in {
         nodes.insert(node);
     } else {
         nodes.remove(&node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership() -> Membership {
+        let member = |server: u8, line: &str| {
+            let spec = ServerSpec::parse(line).unwrap();
+            (server, Member { node: Some(u64::from(server)), spec })
+        };
+        let members = [member(1, "a:1:2"), member(2, "b:1:2"), member(3, "c:1:2:observer")];
+        Membership {
+            version: Zxid(0xab),
+            members: members.into(),
+            voters: [1, 2].into(),
+            learners: [3].into(),
+            pending: None,
+        }
+    }
+
+    #[test]
+    fn a_quorum_is_one_of_the_wanted_voters() {
+        let mut membership = membership();
+        assert!(membership.has_wanted_quorum(|server| server <= 2));
+        assert!(!membership.has_wanted_quorum(|server| server != 2), "observers do not count");
+        let target = membership.members.iter().filter(|(server, _)| **server != 2);
+        let target = target.map(|(&server, member)| (server, member.clone())).collect();
+        let (session, generation, sequence) = (SessionId(1), Generation(1), Sequence(1));
+        let change = PendingChange::Reconfig { session, generation, sequence, target };
+        membership.pending = Some(PendingReconfig { begun: LogIndex(1), change });
+        assert!(membership.has_wanted_quorum(|server| server == 1));
+        assert!(!membership.has_wanted_quorum(|server| server == 2));
+    }
+
+    #[test]
+    fn nodes_are_known_by_their_servers() {
+        let mut membership = membership();
+        assert_eq!([1, 3, 9].map(|node| membership.server_of(node)), [Some(1), Some(3), None]);
+        let change = PendingChange::Replace { server: 2, node: 9 };
+        membership.pending = Some(PendingReconfig { begun: LogIndex(1), change });
+        assert_eq!([2, 9].map(|node| membership.server_of(node)), [Some(2), Some(2)]);
+        assert_eq!(Membership::default().config_text(), "");
+        assert!(membership.config_text().ends_with("server.3=c:1:2:observer\nversion=ab"));
     }
 }

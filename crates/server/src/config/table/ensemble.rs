@@ -108,7 +108,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "false",
         "true/false",
         "TCP keep-alive between servers (clients: clientTcpKeepAlive)",
-        "heartbeats find a dead connection between servers much sooner",
+        "it is always on; heartbeats find a dead connection sooner",
     ),
     no_effect(
         "leaderServes",

@@ -29,9 +29,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     honoured(
         "ostler.snapshotBytesPerSecond",
-        "67108864",
+        "104857600",
         "bytes/s",
-        "the most a leader sends of snapshots to servers that lag, all of them together; 0 is no limit",
+        "the most this server sends of snapshots to those that lag, all of them together; 0 is no limit",
     ),
     honoured(
         "ostler.test.peerVersions",

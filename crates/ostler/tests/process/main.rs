@@ -3,6 +3,10 @@
 mod content;
 mod dev;
 mod disk_full;
+mod ensemble;
+mod ensemble_clients;
+mod ensemble_disks;
+mod ensemble_failover;
 mod kill;
 mod membership;
 mod refusals;

@@ -3,8 +3,10 @@
 mod content;
 mod dev;
 mod disk_full;
+mod ensemble;
 mod kill;
 mod membership;
+mod reconfig;
 mod refusals;
 mod server;
 mod stall;

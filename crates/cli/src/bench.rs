@@ -6,6 +6,7 @@
 
 mod args;
 mod compare;
+mod failover;
 #[cfg(test)]
 mod fake_server;
 mod fleet;
@@ -17,9 +18,11 @@ mod report;
 mod workload;
 mod znodes;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use args::{BenchArgs, BenchCommand, CompareArgs, LoadArgs};
+pub use failover::{Action, FailoverArgs, PidFile, ServerPid};
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,18 @@ enum BenchError {
     Process { pid: u32, source: std::io::Error },
     #[error("cannot write the result: {0}")]
     Output(std::io::Error),
+    #[error("cannot read {}: {source}", file.display())]
+    File { file: PathBuf, source: std::io::Error },
+    #[error("{} does not begin with what `ostler dev --json` prints", file.display())]
+    NotDev { file: PathBuf },
+    #[error("which process is the server at {address}? See --dev-json, --pid and --pid-file")]
+    NoProcess { address: String },
+    #[error("cannot send a signal to process {pid}, the server at {address}: {source}")]
+    Signal { pid: i32, address: String, source: std::io::Error },
+    #[error("not one leader and all others serving after {waited_s} s: {states}")]
+    NotServing { waited_s: u64, states: String },
+    #[error("no client can connect to {address}: {errors}")]
+    NoClient { address: String, errors: String },
     #[error("cannot wait for sockets: {0}")]
     Poll(std::io::Error),
 }
@@ -55,10 +70,15 @@ type Result<T, E = BenchError> = std::result::Result<T, E>;
 /// Measures what `args` ask for, and prints the result to stdout and progress to stderr.
 ///
 /// Exit status 0: measured; 1: could not be measured; 3: measured, but requests were answered with
-/// errors. (2 is clap's, for wrong arguments.)
+/// errors, or an ensemble lost what it had promised to keep. (2 is clap's, for wrong arguments.)
 pub fn run(args: &BenchArgs) -> ExitCode {
+    let mut broken = "requests were answered with an error";
     let outcome = match &args.command {
         Some(BenchCommand::Compare(compare)) => compare::run(compare),
+        Some(BenchCommand::Failover(failover)) => {
+            broken = "promises were broken";
+            failover::run(failover)
+        }
         None => match args.load.idle_sessions {
             Some(sessions) => idle::run(&args.load, sessions),
             None => load::run(&args.load),
@@ -67,7 +87,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
     match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            eprintln!("{failed} requests were answered with an error");
+            eprintln!("{failed} {broken}");
             ExitCode::from(3)
         }
         Err(error) => {

@@ -248,7 +248,7 @@ struct Link {
 /// A snapshot being installed.
 enum Install {
     /// It is being fetched; the message that offered it waits.
-    Fetching { message: PeerMessage, offer: SnapshotOffer },
+    Fetching { message: Box<PeerMessage>, offer: SnapshotOffer },
     /// Its state is here; consensus has been told and its round is not durable yet.
     Restored { index: LogIndex, state: Box<State>, round: Option<u64> },
 }
@@ -474,13 +474,13 @@ impl Core {
             Some(Install::Fetching { offer: known, .. })
                 if (known.index, known.term) == (offer.index, offer.term) =>
             {
-                self.install = Some(Install::Fetching { message, offer });
+                self.install = Some(Install::Fetching { message: Box::new(message), offer });
             }
             Some(Install::Restored { .. }) => {}
             _ => {
                 self.effects.push(CoreEffect::News(News::Fetching { node, index: offer.index }));
                 self.effects.push(CoreEffect::FetchSnapshot { node, offer: offer.clone() });
-                self.install = Some(Install::Fetching { message, offer });
+                self.install = Some(Install::Fetching { message: Box::new(message), offer });
             }
         }
         Ok(())
@@ -494,7 +494,7 @@ impl Core {
         match self.install.take() {
             Some(Install::Fetching { message, offer }) if offer.index == index => {
                 self.install = Some(Install::Restored { index, state, round: None });
-                self.replicator.receive(message)?;
+                self.replicator.receive(*message)?;
             }
             // Overtaken by another offer.
             other => {

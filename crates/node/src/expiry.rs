@@ -263,8 +263,7 @@ impl Expiry {
     /// When a session's time is over, and up to when its silence is known.
     fn deadline(&self, liveness: &Liveness, now: Millis) -> (Millis, Millis) {
         let timeout = Millis::from(liveness.timeout_ms);
-        let mut silent_until =
-            liveness.last_heard + timeout + (self.stalled - liveness.stalled_when_heard);
+        let mut silent_until = liveness.last_heard + timeout + (self.stalled - liveness.stalled_when_heard);
         let mut judged_through = now;
         match self.reports.get(&liveness.server) {
             Some(reports) => {

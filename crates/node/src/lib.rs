@@ -32,10 +32,10 @@ mod shard;
 mod watches;
 
 pub use auth::{AuthSettings, DigestAlgorithm};
-pub use command::{CommandError, membership_context, parse_membership_context};
-pub use inbox::{Inbox, Publication, Published};
 pub use cleaner::CleanerSettings;
+pub use command::{CommandError, membership_context, parse_membership_context};
 pub use core::{Core, CoreEffect, CoreError, CoreSettings, CoreStatus, News, Persist};
+pub use inbox::{Inbox, Publication, Published};
 pub use lease::Lease;
 pub use peer::{FrameError, PeerFrame, Report};
 pub use replica::{Handshake, Replica, ReplicaSettings, SessionEnd, ShardRequests};

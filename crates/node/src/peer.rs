@@ -238,7 +238,9 @@ mod tests {
             for cut in 0..whole.len() {
                 // A report is still one with fewer touches, and a forward with fewer commands.
                 let read = PeerFrame::decode(whole.slice(..cut));
-                assert!(read.is_err() || matches!(read, Ok(PeerFrame::Report(_) | PeerFrame::Forward { .. })));
+                assert!(
+                    read.is_err() || matches!(read, Ok(PeerFrame::Report(_) | PeerFrame::Forward { .. }))
+                );
             }
             for at in 0..whole.len() {
                 for value in [0, 1, 0x7f, 0xff] {

@@ -173,10 +173,7 @@ mod tests {
         pending.push(refused(5..=5), None);
         assert_eq!(pending.take_new().collect::<Vec<_>>(), [refused(5..=5)]);
         pending.pass_on_again();
-        assert_eq!(
-            pending.take_new().collect::<Vec<_>>(),
-            [refused(2..=3), refused(4..=4), refused(5..=5)]
-        );
+        assert_eq!(pending.take_new().collect::<Vec<_>>(), [refused(2..=3), refused(4..=4), refused(5..=5)]);
         for number in 2..=5 {
             assert_eq!(pending.judged(key(number)), Some(None));
         }
@@ -185,8 +182,7 @@ mod tests {
 
     #[test]
     fn giving_up_names_who_waits() {
-        let waiter =
-            Waiter { shard: ShardId(1), connection: ConnToken { id: crate::ConnId(2), serial: 3 } };
+        let waiter = Waiter { shard: ShardId(1), connection: ConnToken { id: crate::ConnId(2), serial: 3 } };
         let mut pending = Pending::default();
         pending.push(refused(1..=1), None);
         pending.push(refused(2..=2), Some(waiter));

@@ -409,8 +409,7 @@ impl Replica {
             outcome,
             Outcome::Write(Verdict::Void(Void::Gap)) | Outcome::EndVoid { reason: Void::Gap, .. }
         );
-        let ours =
-            Key::of(&command).filter(|_| !is_gap).and_then(|key| self.pending.judged(key));
+        let ours = Key::of(&command).filter(|_| !is_gap).and_then(|key| self.pending.judged(key));
         let waiter = ours.flatten();
         match (command, outcome) {
             (
@@ -424,11 +423,7 @@ impl Replica {
                     },
                 ),
                 Outcome::Write(verdict),
-            ) => {
-                if ours.is_some() {
-                    self.reply(session, generation, sequence, verdict);
-                }
-            }
+            ) if ours.is_some() => self.reply(session, generation, sequence, verdict),
             (_, Outcome::Reconfigured { session, generation, sequence, zxid, result }) => {
                 let verdict = Verdict::Applied { zxid, result, over_quota: Vec::new() };
                 self.reply(session, generation, sequence, verdict);
@@ -446,7 +441,16 @@ impl Replica {
             }
             (
                 command,
-                Outcome::SessionEnded { session, timeout_ms, zxid, cause, last_heard_ms, owner, ephemerals, .. },
+                Outcome::SessionEnded {
+                    session,
+                    timeout_ms,
+                    zxid,
+                    cause,
+                    last_heard_ms,
+                    owner,
+                    ephemerals,
+                    ..
+                },
             ) => {
                 let closed_by = match command {
                     DecodedCommand::Plain(Command::EndSession {
@@ -482,28 +486,26 @@ impl Replica {
                     ..
                 }),
                 Outcome::EndVoid { reason, .. },
-            ) => {
-                if ours.is_some() {
-                    self.reply(session, generation, sequence, Verdict::Void(reason));
-                }
-            }
+            ) if ours.is_some() => self.reply(session, generation, sequence, Verdict::Void(reason)),
             // The session was attached meanwhile: look at it again when it is due.
-            (_, Outcome::EndVoid { session, .. }) => {
+            (
+                DecodedCommand::Plain(Command::EndSession {
+                    condition: EndCondition::StillGeneration(_),
+                    ..
+                }),
+                Outcome::EndVoid { session, .. },
+            ) => {
                 if let Some(leader) = leader {
                     leader.expiry.end_was_void(session, now);
                 }
             }
-            (DecodedCommand::Plain(Command::RegisterBoot { boot, .. }), outcome) => {
-                if ours.is_some() {
-                    self.lane = match outcome {
-                        Outcome::BootRegistered { .. } => Lane::Open { boot, last_number: 0 },
-                        _ => Lane::Closed,
-                    };
-                    if let Lane::Closed = self.lane {
-                        // Another run of this server took the number.
-                        let last = state.lane(self.settings.server).map_or(0, |(boot, _)| boot);
-                        self.register_after(last);
-                    }
+            (DecodedCommand::Plain(Command::RegisterBoot { boot, .. }), outcome) if ours.is_some() => {
+                if let Outcome::BootRegistered { .. } = outcome {
+                    self.lane = Lane::Open { boot, last_number: 0 };
+                } else {
+                    // Another run of this server took the number.
+                    let last = state.lane(self.settings.server).map_or(0, |(boot, _)| boot);
+                    self.register_after(last);
                 }
             }
             // Nobody must be left waiting for a session that will not come.

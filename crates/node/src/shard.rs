@@ -574,7 +574,8 @@ impl Shard {
     /// Whether the client has sent a lot before it has a session.
     fn is_early(&self, id: ConnId) -> bool {
         let connection = &self.connections[id.0 as usize];
-        matches!(connection.phase, Phase::Connecting(_) | Phase::Checking(_)) && connection.input.len() >= EARLY_BYTES
+        matches!(connection.phase, Phase::Connecting(_) | Phase::Checking(_))
+            && connection.input.len() >= EARLY_BYTES
     }
 
     /// Handles what stands at the front of `rest`; returns how many bytes that was, or nothing if more are

@@ -64,7 +64,9 @@ fn serve(settings: &[String], options: &ServeOptions) -> Exit {
             eprintln!("ostler: {error}");
             match error {
                 StartError::Recovery(_) => Exit::DataUnusable,
-                StartError::Listen(_) | StartError::QuorumPort { .. } | StartError::System(_) => Exit::Failure,
+                StartError::Listen(_) | StartError::QuorumPort { .. } | StartError::System(_) => {
+                    Exit::Failure
+                }
             }
         }
     }

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_encoding_of_a_membership_entry_stays() {
-        let change = MembershipEntry { step: Step::AddLearner, node: 0x0102, context: Bytes::from_static(b"x") };
+        let change =
+            MembershipEntry { step: Step::AddLearner, node: 0x0102, context: Bytes::from_static(b"x") };
         assert_eq!(change.encode()[..], [1, 2, 0, 0, 0, 0, 0, 0, 1, 2, b'x']);
         for bad in [&[1, 2, 0][..], &[2, 0, 0, 0, 0, 0, 0, 0, 0, 1], &[1, 9, 0, 0, 0, 0, 0, 0, 0, 1]] {
             assert!(MembershipEntry::decode(&Bytes::copy_from_slice(bad)).is_err());

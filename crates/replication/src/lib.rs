@@ -508,7 +508,8 @@ impl Replicator {
     /// that a simulation can be repeated. One node's differ from term to term, and from the other nodes'.
     fn draw_timeout(&mut self) {
         let Settings { node_id, election_ticks, seed, .. } = self.settings;
-        let mut mixed = seed ^ node_id.rotate_left(32) ^ self.node.raft.term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mixed =
+            seed ^ node_id.rotate_left(32) ^ self.node.raft.term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
@@ -550,7 +551,10 @@ mod tests {
         assert!(replicator.poll().is_none());
         replicator.persisted(output.number);
         let (_, committed, _) = settle(&mut replicator);
-        assert_eq!(committed, [LogEntry { term, index, data: Bytes::from_static(b"x"), ..Default::default() }]);
+        assert_eq!(
+            committed,
+            [LogEntry { term, index, data: Bytes::from_static(b"x"), ..Default::default() }]
+        );
     }
 
     #[test]
@@ -579,7 +583,12 @@ mod tests {
         let recovered = Recovered {
             snapshot: (10, 3),
             hard_state: HardState { term: 3, vote: 1, commit: 9 },
-            entries: vec![LogEntry { term: Term(3), index: LogIndex(11), data: Bytes::from_static(b"k"), ..Default::default() }],
+            entries: vec![LogEntry {
+                term: Term(3),
+                index: LogIndex(11),
+                data: Bytes::from_static(b"k"),
+                ..Default::default()
+            }],
         };
         let mut replicator = Replicator::new(Settings::new(1), recovered, &alone()).unwrap();
         replicator.campaign();
@@ -613,7 +622,9 @@ mod tests {
     fn a_log_that_does_not_continue_its_snapshot_is_refused() {
         let entry = LogEntry { term: Term(3), index: LogIndex(12), ..Default::default() };
         let recovered = Recovered { snapshot: (10, 3), entries: vec![entry], ..Default::default() };
-        let Err(error) = Replicator::new(Settings::new(1), recovered, &alone()) else { panic!("must be refused") };
+        let Err(error) = Replicator::new(Settings::new(1), recovered, &alone()) else {
+            panic!("must be refused")
+        };
         assert!(error.to_string().contains("11"), "{error}");
 
         let hard_state = HardState { term: 3, vote: 1, commit: 20 };

@@ -117,9 +117,15 @@ impl PeerMessage {
             return Err(MessageError("unknown flags"));
         }
         m.reject = flags & FLAG_REJECT != 0;
-        for field in
-            [&mut m.to, &mut m.from, &mut m.term, &mut m.log_term, &mut m.index, &mut m.commit, &mut m.commit_term]
-        {
+        for field in [
+            &mut m.to,
+            &mut m.from,
+            &mut m.term,
+            &mut m.log_term,
+            &mut m.index,
+            &mut m.commit,
+            &mut m.commit_term,
+        ] {
             *field = bytes.get_u64();
         }
         m.reject_hint = bytes.get_u64();
@@ -131,7 +137,8 @@ impl PeerMessage {
                 return Err(MessageError("an entry is cut short"));
             }
             let (term, index) = (Term(bytes.get_u64()), LogIndex(bytes.get_u64()));
-            let kind = EntryKind::from_code(bytes.get_u8()).map_err(|_| MessageError("unknown kind of entry"))?;
+            let kind =
+                EntryKind::from_code(bytes.get_u8()).map_err(|_| MessageError("unknown kind of entry"))?;
             let data = take(&mut bytes)?;
             let entry = to_raft(LogEntry { term, index, kind, data });
             m.entries.push(entry.map_err(|_| MessageError("a membership entry cannot be read"))?);
@@ -228,11 +235,17 @@ mod tests {
     use crate::entry::{MembershipEntry, Step};
 
     fn append() -> PeerMessage {
-        let mut m = Message { to: 2, from: 1, term: 5, log_term: 4, index: 9, commit: 8, ..Default::default() };
+        let mut m =
+            Message { to: 2, from: 1, term: 5, log_term: 4, index: 9, commit: 8, ..Default::default() };
         m.set_msg_type(MessageType::MsgAppend);
         let change = MembershipEntry { step: Step::AddVoter, node: 3, context: Bytes::from_static(b"c") };
         for entry in [
-            LogEntry { term: Term(5), index: LogIndex(10), data: Bytes::from_static(b"data"), ..Default::default() },
+            LogEntry {
+                term: Term(5),
+                index: LogIndex(10),
+                data: Bytes::from_static(b"data"),
+                ..Default::default()
+            },
             LogEntry {
                 term: Term(5),
                 index: LogIndex(11),

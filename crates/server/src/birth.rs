@@ -262,6 +262,7 @@ fn same(a: &ServerSpec, b: &ServerSpec) -> bool {
     a.role == b.role
         && a.addresses.len() == b.addresses.len()
         && a.addresses.iter().zip(&b.addresses).all(|(a, b)| {
-            a.quorum_port == b.quorum_port && (a.host == b.host || is_wildcard(&a.host) || is_wildcard(&b.host))
+            a.quorum_port == b.quorum_port
+                && (a.host == b.host || is_wildcard(&a.host) || is_wildcard(&b.host))
         })
 }

@@ -363,9 +363,11 @@ impl Core {
 
     fn fetch(&mut self, node: u64, offer: &SnapshotOffer) {
         let server = self.servers.get(&node).copied();
-        let ready = self.peers.as_ref().zip(server).and_then(|((peers, _), server)| {
-            Some((peers, server, ticket_from(offer)?))
-        });
+        let ready = self
+            .peers
+            .as_ref()
+            .zip(server)
+            .and_then(|((peers, _), server)| Some((peers, server, ticket_from(offer)?)));
         let Some((peers, server, ticket)) = ready else {
             return self.core.fetch_failed(offer.index);
         };

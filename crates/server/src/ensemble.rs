@@ -152,10 +152,8 @@ fn listen(
     let mut listen: Vec<SocketAddr> = Vec::new();
     for address in &ensemble.this().addresses {
         let host = if ensemble.listen_on_all { "0.0.0.0" } else { address.host.as_str() };
-        let wrong = |source| StartError::QuorumPort {
-            address: format!("{host}:{}", address.quorum_port),
-            source,
-        };
+        let wrong =
+            |source| StartError::QuorumPort { address: format!("{host}:{}", address.quorum_port), source };
         listen.extend((host, address.quorum_port).to_socket_addrs().map_err(wrong)?.take(1));
     }
     listen.dedup();

@@ -12,8 +12,8 @@ use ostler_types::{LogIndex, Term};
 
 use crate::admission::Gate;
 use crate::core::CoreEvent;
-use crate::peers::{Delivery, Peers};
 use crate::metrics::Series;
+use crate::peers::{Delivery, Peers};
 
 /// How often a full disk is looked at again.
 const RETRY: Duration = Duration::from_millis(500);

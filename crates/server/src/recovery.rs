@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ostler_replication::{EntryKind, HardState, LogEntry};
 use ostler_storage::{
-    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, Origin, RealDisk, RecoverError,
-    SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore,
+    DataDir, DataDirError, DiskError, ExpectIdentity, Identity, Log, LogOptions, Origin, RealDisk,
+    RecoverError, SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotReader, SnapshotStore,
 };
 use ostler_tree::snapshot::{Progress, RestoreError, Restorer};
 use ostler_tree::{Member, State};
@@ -177,8 +177,9 @@ pub(crate) fn recover(
             .entries
             .into_iter()
             .map(|e| {
-                let kind = EntryKind::from_code(e.kind)
-                    .map_err(|error| RecoveryError::Inconsistent(format!("log entry {}: {error}", e.index)))?;
+                let kind = EntryKind::from_code(e.kind).map_err(|error| {
+                    RecoveryError::Inconsistent(format!("log entry {}: {error}", e.index))
+                })?;
                 Ok(LogEntry { term: Term(e.term), index: LogIndex(e.index), kind, data: e.data })
             })
             .collect::<Result<_, RecoveryError>>()?,

@@ -97,7 +97,8 @@ impl Membership for Roster {
         let Some(state) = shared else { return Standing::Unborn };
         let state = state.read();
         let membership = state.membership();
-        let is_node = membership.voters.contains(&from.node_id) || membership.learners.contains(&from.node_id);
+        let is_node =
+            membership.voters.contains(&from.node_id) || membership.learners.contains(&from.node_id);
         if is_node || membership.members.is_empty() && from.cluster_id.is_some() {
             return Standing::Member;
         }

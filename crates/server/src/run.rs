@@ -30,7 +30,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     loaded.log_notes();
     let config = loaded.config;
     let message = StartMessage::new(&config);
-    let mut server = Server::start(config).inspect_err(|_| handle.close())?;
+    let server = Server::start(config).inspect_err(|_| handle.close())?;
     phase.store(SERVING, Ordering::Relaxed);
     if server.wait_until_serving(|| phase.load(Ordering::Relaxed) != SERVING) {
         message.print(&server);

@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ostler_node::{
-    AuthSettings, CleanerSettings, Core as DecidingCore, CoreSettings, DigestAlgorithm, Inbox, Lease, Replica,
-    ReplicaSettings, Shard, ShardId, ShardSettings, ShardStats, SharedState,
+    AuthSettings, CleanerSettings, Core as DecidingCore, CoreSettings, DigestAlgorithm, Inbox, Lease,
+    Replica, ReplicaSettings, Shard, ShardId, ShardSettings, ShardStats, SharedState,
 };
 use ostler_replication::{Replicator, Settings as ConsensusSettings};
 use ostler_storage::SpareMaker;
@@ -32,10 +32,10 @@ use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent, CoreParts};
+use crate::ensemble::{self, Opened};
 use crate::log_writer::{LogStats, LogWriter};
 use crate::membership_writer::{self, MembershipWriter};
 use crate::metrics::{HttpHandle, HttpServer, Metrics, Sources};
-use crate::ensemble::{self, Opened};
 use crate::peers::Peers;
 use crate::recovery::{self, RecoveryError};
 use crate::reports::{Question, Reporter};
@@ -91,7 +91,7 @@ pub struct Server {
     /// The core and those that end after it.
     rest: Vec<JoinHandle<()>>,
     /// Hears once from the core, when sessions can be served, if that was not waited for at the start.
-    serving: Option<(Receiver<()>, Arc<Metrics>)>,
+    serving: Mutex<Option<(Receiver<()>, Arc<Metrics>)>>,
     /// Held as long as the server runs.
     _data: ostler_storage::DataDir,
 }
@@ -254,7 +254,7 @@ impl Server {
             core: core_sender,
             peers: peers.map(|(peers, _)| peers),
             rest: Vec::new(),
-            serving: None,
+            serving: Mutex::new(None),
             _data: recovered.data_dir,
         };
         let launched = server.launch(Parts {
@@ -310,7 +310,7 @@ impl Server {
             metrics.serving();
         } else {
             // Four-letter words are answered, and clients turned away, until there is a majority.
-            self.serving = Some((serving, metrics));
+            *self.serving.get_mut() = Some((serving, metrics));
         }
         self.rest.push(spawn("report", move || reporter.run(questions))?);
         for (index, worker) in workers.into_iter().enumerate() {
@@ -331,8 +331,8 @@ impl Server {
     }
 
     /// Waits until sessions can be served, or until `give_up` says not to wait any longer. Returns whether they can.
-    pub fn wait_until_serving(&mut self, give_up: impl Fn() -> bool) -> bool {
-        let Some((serving, metrics)) = self.serving.take() else { return true };
+    pub fn wait_until_serving(&self, give_up: impl Fn() -> bool) -> bool {
+        let Some((serving, metrics)) = self.serving.lock().take() else { return true };
         loop {
             match serving.recv_timeout(SERVING_POLL) {
                 Ok(()) => {
@@ -380,7 +380,12 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn shard_settings(config: &ServerConfig, gate: Arc<Gate>, lease: Arc<Lease>, workers: usize) -> ShardSettings {
+fn shard_settings(
+    config: &ServerConfig,
+    gate: Arc<Gate>,
+    lease: Arc<Lease>,
+    workers: usize,
+) -> ShardSettings {
     let requests = &config.requests;
     let max_frame = requests.max_frame_bytes.get() as usize;
     let timeouts = config.sessions.timeouts;

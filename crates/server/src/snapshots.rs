@@ -9,7 +9,8 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 use ostler_node::SharedState;
 use ostler_replication::{Membership, SnapshotOffer};
 use ostler_storage::{
-    Identity, IncomingSnapshot, Origin, SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotStore, SnapshotTicket,
+    Identity, IncomingSnapshot, Origin, SnapshotError, SnapshotInfo, SnapshotMeta, SnapshotStore,
+    SnapshotTicket,
 };
 use ostler_tree::State;
 use ostler_tree::snapshot::{Progress, SnapshotWalk};
@@ -18,8 +19,8 @@ use ostler_types::{LogIndex, Term, Zxid};
 use crate::clock;
 use crate::config::DataConfig;
 use crate::core::CoreEvent;
-use crate::recovery::{self, RecoveryError};
 use crate::metrics::Series;
+use crate::recovery::{self, RecoveryError};
 
 /// Slots of the tree walked under one hold of the read lock: well under a millisecond.
 const SLICE_SLOTS: u32 = 1_000;

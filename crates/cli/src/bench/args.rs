@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::failover::FailoverArgs;
 use super::mix::Mix;
 
 /// Measure how fast a server is, and at what cost
@@ -25,6 +26,8 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// Measure two servers in turn and print medians and ratios
     Compare(CompareArgs),
+    /// Kill, pause or restart servers of an ensemble under load and report what its clients notice
+    Failover(FailoverArgs),
 }
 
 /// One measurement of one server.
@@ -148,13 +151,13 @@ impl std::fmt::Display for Cell {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|_| "expected a number of seconds")?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// Removing the root must never remove anything but the benchmark's own.
-fn root(path: &str) -> Result<String, String> {
+pub(super) fn root(path: &str) -> Result<String, String> {
     match ostler_types::ZnodePath::parse(path) {
         Ok(parsed) if parsed.is_root() || path == "/zookeeper" || path.starts_with("/zookeeper/") => {
             Err("this znode is not for benchmarks: it would be removed".into())

@@ -9,7 +9,7 @@ use super::workload::{is_session_znode, session_path, value, znode_path};
 use super::{BenchError, Result};
 
 /// Data of the root: what does not hold it is not ours to remove.
-const MARK: &[u8] = b"made and removed by ostler bench";
+pub(super) const MARK: &[u8] = b"made and removed by ostler bench";
 /// Requests sent before the first reply is waited for.
 const BATCH: usize = 1000;
 
@@ -58,12 +58,19 @@ fn with_client(server: &str, work: impl AsyncFnOnce(&Client) -> Result<()>) -> R
     })
 }
 
-async fn remove_all(client: &Client, root: &str) -> Result<()> {
+/// Whether the root is there. One that no benchmark has made is an error.
+pub(super) async fn is_ours(client: &Client, root: &str) -> Result<bool> {
     match client.get_data(root, false).await {
-        Ok((data, _)) if data.as_deref() == Some(MARK) => {}
-        Ok(_) => return Err(BenchError::ForeignRoot { root: root.into() }),
-        Err(Error::Server(ErrorCode::NoNode)) => return Ok(()),
-        Err(error) => return Err(error.into()),
+        Ok((data, _)) if data.as_deref() == Some(MARK) => Ok(true),
+        Ok(_) => Err(BenchError::ForeignRoot { root: root.into() }),
+        Err(Error::Server(ErrorCode::NoNode)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn remove_all(client: &Client, root: &str) -> Result<()> {
+    if !is_ours(client, root).await? {
+        return Ok(());
     }
     let children = client.get_children(root, false).await?;
     for child in children.iter().filter(|child| is_session_znode(child)) {

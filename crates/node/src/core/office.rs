@@ -7,9 +7,9 @@ use ostler_tree::{Command, MembershipChange, Step as NextStep};
 use ostler_types::{ErrorCode, LogIndex};
 
 use super::Core;
+use crate::Millis;
 use crate::command::membership_context;
 use crate::leader::Leader;
-use crate::Millis;
 
 /// A node that is to vote may be this many entries behind.
 const CAUGHT_UP_ENTRIES: u64 = 1_024;
@@ -211,9 +211,8 @@ fn to_entry(change: MembershipChange, server: Option<u8>) -> MembershipEntry {
         MembershipChange::AddLearner { node } => (Step::AddLearner, node),
         MembershipChange::Remove { node } => (Step::Remove, node),
     };
-    let context = server.map_or_else(Default::default, |server| {
-        bytes::Bytes::copy_from_slice(&membership_context(server))
-    });
+    let context = server
+        .map_or_else(Default::default, |server| bytes::Bytes::copy_from_slice(&membership_context(server)));
     MembershipEntry { step, node, context }
 }
 

@@ -1,32 +1,38 @@
 //! A reconfig is answered when the leader has brought it about; its session waits for it, others do not.
 
-use ostler_types::{ErrorCode, EventType};
+use ostler_types::{ErrorCode, EventType, Xid};
 use ostler_wire::Request;
 
-use crate::world::{World, code, create, data_of, get};
+use crate::world::{Frame, Options, Session, World, code, create, data_of, get};
 
-const CONFIGURE: u8 = 8;
-const ADOPT_MEMBERS: u8 = 11;
-const FINISH_RECONFIG: u8 = 12;
-const ABANDON_RECONFIG: u8 = 13;
+/// How long the leader waits for every server that a reconfig names, and how long for a majority of them.
+const AWAIT_ALL_MS: u64 = 5_000;
+const AWAIT_MAJORITY_MS: u64 = 30_000;
 
-/// An ensemble of one, with reconfigEnabled, skipACL and without standaloneEnabled.
 fn ensemble_of_one() -> World {
-    let mut world = World::new();
-    let switches = 0b11_1001;
-    world.log(&[CONFIGURE, switches, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    let line = b"10.0.0.1:2888:3888:participant;0.0.0.0:2181";
-    let mut adopt = vec![ADOPT_MEMBERS, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, line.len() as u8];
-    adopt.extend_from_slice(line);
-    world.log(&adopt);
-    world
+    World::with(&Options { is_ensemble: true, ..Options::default() })
 }
 
 fn reconfig(joining: &str) -> Request<'_> {
     Request::Reconfig { joining: Some(joining.into()), leaving: None, new_members: None, config_id: -1 }
 }
 
-fn xids(frames: &[crate::world::Frame]) -> Vec<i32> {
+/// Lets time pass while the clients send their heartbeats.
+fn keep_alive(world: &mut World, sessions: &[&Session], ms: u64) {
+    for _ in 0..ms / 1_000 {
+        world.advance(1_000);
+        for session in sessions {
+            world.ask(session.peer, Xid::PING.0, &Request::Ping);
+        }
+        world.settle();
+    }
+}
+
+fn without_pings(frames: Vec<Frame>) -> Vec<Frame> {
+    frames.into_iter().filter(|frame| frame.xid != Xid::PING.0).collect()
+}
+
+fn xids(frames: &[Frame]) -> Vec<i32> {
     frames.iter().map(|frame| frame.xid).collect()
 }
 
@@ -47,9 +53,9 @@ fn requests_behind_a_reconfig_wait_for_its_answer() {
     let refused = world.call(other.peer, 9, &reconfig("server.3=10.0.0.3:2888:3888;2181"));
     assert_eq!(refused[0].err, code(ErrorCode::ReconfigInProgress));
 
-    let begun = world.pending_reconfig().unwrap();
-    world.log(&[&[FINISH_RECONFIG][..], &begun.to_be_bytes()].concat());
-    let frames = world.frames(s.peer);
+    // The observer does not come; those who decide are there.
+    keep_alive(&mut world, &[&s, &other], AWAIT_ALL_MS + 1_000);
+    let frames = without_pings(world.frames(s.peer));
     assert_eq!(xids(&frames), [2, 3, 4]);
     let text = String::from_utf8(data_of(&frames[0])).unwrap();
     let expected = format!(
@@ -58,7 +64,7 @@ fn requests_behind_a_reconfig_wait_for_its_answer() {
         frames[0].zxid
     );
     assert_eq!((frames[0].err, text), (0, expected));
-    let event = world.frames(other.peer)[0].event();
+    let event = without_pings(world.frames(other.peer))[0].event();
     assert_eq!(event, Some((EventType::NodeDataChanged, "/zookeeper/config".to_owned())));
 }
 
@@ -70,12 +76,11 @@ fn an_abandoned_reconfig_is_answered_with_its_error() {
     world.ask(s.peer, 2, &get("/", false));
     world.settle();
     assert_eq!(world.frames(s.peer), []);
-    let begun = world.pending_reconfig().unwrap();
-    let error = ErrorCode::NewConfigNoQuorum;
-    world.log(&[&[ABANDON_RECONFIG][..], &begun.to_be_bytes(), &error.code().to_be_bytes()].concat());
-    let frames = world.frames(s.peer);
+    // Two are to decide, and one of them does not come.
+    keep_alive(&mut world, &[&s], AWAIT_MAJORITY_MS + 1_000);
+    let frames = without_pings(world.frames(s.peer));
     assert_eq!(xids(&frames), [1, 2]);
-    assert_eq!(frames[0].err, code(error));
+    assert_eq!(frames[0].err, code(ErrorCode::NewConfigNoQuorum));
 }
 
 #[test]
@@ -84,11 +89,10 @@ fn a_reconfig_outlives_the_connection_that_asked() {
     let s = world.connect(0, 10_000);
     world.ask(s.peer, 1, &reconfig("server.2=10.0.0.2:2888:3888:observer;2181"));
     world.settle();
-    let begun = world.pending_reconfig().unwrap();
     world.cut(s.peer);
     let s = world.resume(1, &s).unwrap();
-    world.log(&[&[FINISH_RECONFIG][..], &begun.to_be_bytes()].concat());
-    assert_eq!(world.frames(s.peer), [], "nobody waits for the answer");
+    keep_alive(&mut world, &[&s], AWAIT_ALL_MS + 1_000);
+    assert_eq!(without_pings(world.frames(s.peer)), [], "nobody waits for the answer");
     let config = String::from_utf8(data_of(&world.must(s.peer, &get("/zookeeper/config", false)))).unwrap();
     assert!(config.contains("server.2=10.0.0.2:2888:3888:observer"), "{config}");
 }

@@ -11,7 +11,8 @@ use ostler_node::{
     ShardSettings, ShardStats, SharedState,
 };
 use ostler_replication::{Membership, Recovered, Replicator, Settings as ConsensusSettings};
-use ostler_tree::{Settings, State};
+use ostler_tree::{Member, Settings, State};
+use ostler_types::member::ServerSpec;
 use ostler_types::{ErrorCode, EventType, SessionId, Xid, Zxid, open_acl};
 use ostler_wire::{
     AclEntry, ConnectRequest, ConnectResponse, Create, CreateForm, Limits, OpCode, ReplyHeader, Request,
@@ -29,11 +30,19 @@ pub struct Options {
     pub max_frame: usize,
     pub outstanding_limit: usize,
     pub unsent_limit: usize,
+    /// Whether it is an ensemble that has one server so far, and anybody may change that.
+    pub is_ensemble: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shards: 2, max_frame: 1 << 20, outstanding_limit: 1000, unsent_limit: 256 << 20 }
+        Options {
+            shards: 2,
+            max_frame: 1 << 20,
+            outstanding_limit: 1000,
+            unsent_limit: 256 << 20,
+            is_ensemble: false,
+        }
     }
 }
 
@@ -164,12 +173,17 @@ impl World {
         let settings = ReplicaSettings { server: 1, nonce: 7, snap_count: 100_000, snap_bytes: None };
         let replica = Replica::new(settings, state.clone(), inboxes);
         let alone = Membership { voters: vec![1], learners: vec![] };
-        let replicator =
-            Replicator::new(ConsensusSettings::new(1), Recovered::default(), &alone).unwrap();
+        let replicator = Replicator::new(ConsensusSettings::new(1), Recovered::default(), &alone).unwrap();
         let settings = CoreSettings {
-            replicated: Settings { extended_types_enabled: true, ..Settings::default() },
+            replicated: Settings {
+                extended_types_enabled: true,
+                reconfig_enabled: options.is_ensemble,
+                skip_acl: options.is_ensemble,
+                standalone_enabled: !options.is_ensemble,
+                ..Settings::default()
+            },
             cleaner: CleanerSettings::default(),
-            own_members: Default::default(),
+            own_members: options.is_ensemble.then(own_member).into_iter().collect(),
         };
         let core = Core::new(settings, replicator, replica, lease, shards.len(), now);
         let mut world = World {
@@ -448,28 +462,12 @@ impl World {
                 CoreEffect::News(News::SessionEnded(end)) => self.ended.push(end),
                 CoreEffect::News(_) | CoreEffect::Wake(_) => {}
                 CoreEffect::WriteSnapshot { .. } => self.core.snapshot_failed(),
-                CoreEffect::Send { .. }
-                | CoreEffect::FetchSnapshot { .. }
-                | CoreEffect::Discard(_) => panic!("there is one server"),
+                CoreEffect::Send { .. } | CoreEffect::FetchSnapshot { .. } | CoreEffect::Discard(_) => {
+                    panic!("there is one server")
+                }
             }
         }
         self.busy |= !self.at_disk.is_empty() && !self.hold_disk;
-    }
-
-    /// Puts a command of the leader's into the log: its kind and body as `docs/log-and-snapshot.md` has them.
-    pub fn log(&mut self, command: &[u8]) {
-        let mut batch = vec![1];
-        batch.extend_from_slice(&(self.now as i64).to_be_bytes());
-        batch.extend_from_slice(&1u32.to_be_bytes());
-        batch.extend_from_slice(&(command.len() as u32).to_be_bytes());
-        batch.extend_from_slice(command);
-        self.replicator.propose(vec![batch.into()]).unwrap();
-        self.settle();
-    }
-
-    /// The entry that began the reconfig that is pending.
-    pub fn pending_reconfig(&self) -> Option<u64> {
-        self.state.read().membership().pending.as_ref().map(|pending| pending.begun.0)
     }
 
     // What tests say most often.
@@ -496,6 +494,11 @@ impl World {
         assert_eq!((frames[0].xid, frames[0].err), (77, 0));
         frames.remove(0)
     }
+}
+
+/// The server as a member of its ensemble.
+fn own_member() -> (u8, Member) {
+    (1, Member { node: Some(1), spec: ServerSpec::parse("10.0.0.1:2888:3888;2181").unwrap() })
 }
 
 /// Writes what the client takes, and closes what is to be closed.

@@ -37,8 +37,8 @@ pub use membership_files::MembershipFiles;
 pub use problem::{ConfigError, Note, Problem};
 pub use server_config::{
     AuthConfig, CleanerConfig, ConnectionThrottle, DataConfig, DigestAlgorithm, DigestAuth, ElectionTiming,
-    ListenAddress, ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig, SessionConfig,
-    SessionTimeouts, SuperDigest, TreeRules,
+    ListenAddress, ListenConfig, MetricsConfig, PrometheusEndpoint, RequestLimits, ServerConfig,
+    SessionConfig, SessionTimeouts, SuperDigest, TreeRules,
 };
 pub use table::{Class, Setting, find, sections};
 

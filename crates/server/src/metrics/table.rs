@@ -232,7 +232,8 @@ impl Metrics {
         let status = self.sources.status.lock().clone();
         let mut rows = Vec::new();
         if status.is_leader {
-            let active = |voter: bool| status.peers.iter().filter(|p| p.voter == voter && p.active).count() as u64;
+            let active =
+                |voter: bool| status.peers.iter().filter(|p| p.voter == voter && p.active).count() as u64;
             let synced = |voter: bool| {
                 let near = |p: &&PeerProgress| p.matched.0 + SYNCED_ENTRIES >= status.last.0;
                 status.peers.iter().filter(|p| p.voter == voter && p.active).filter(near).count() as u64
@@ -240,7 +241,11 @@ impl Metrics {
             rows.extend([
                 Metric::gauge("learners", "Servers connected to this leader", active(true) + active(false)),
                 Metric::gauge("synced_followers", "Voters that are at most a little behind", synced(true)),
-                Metric::gauge("synced_observers", "Observers that are at most a little behind", synced(false)),
+                Metric::gauge(
+                    "synced_observers",
+                    "Observers that are at most a little behind",
+                    synced(false),
+                ),
             ]);
             let lag = status.peers.iter().map(|p| {
                 let behind = status.last.0.saturating_sub(p.matched.0);
@@ -259,9 +264,17 @@ impl Metrics {
         rows.extend([
             Metric::gauge("quorum_size", "Servers that vote", status.membership.voters.len() as u64),
             Metric::gauge("ostler_term", "The term of consensus", status.term.0),
-            Metric::gauge("ostler_committed_index", "The last log entry known to be committed", status.committed.0),
+            Metric::gauge(
+                "ostler_committed_index",
+                "The last log entry known to be committed",
+                status.committed.0,
+            ),
             Metric::gauge("ostler_last_index", "The last entry in the log", status.last.0),
-            Metric::gauge("ostler_parked_bytes", "Writes of this server's clients that wait for the log, bytes", status.pending.0 as u64),
+            Metric::gauge(
+                "ostler_parked_bytes",
+                "Writes of this server's clients that wait for the log, bytes",
+                status.pending.0 as u64,
+            ),
             Metric::counter("ostler_leader_changes", "Leaders seen since the start", status.leader_changes),
             Metric::counter(
                 "ostler_passed_on_again",

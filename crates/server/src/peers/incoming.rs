@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -67,7 +68,9 @@ impl Connected {
                 ),
             );
         }
-        if self.replaced.get(&from.server_id) == Some(&(from.node_id, from.incarnation)) {
+        if first.incarnation != from.incarnation
+            && self.replaced.get(&from.server_id) == Some(&(from.node_id, from.incarnation))
+        {
             return refuse(
                 RefusalCode::Copied,
                 format!(
@@ -225,7 +228,8 @@ async fn receive_frames(
         let shared = Rc::clone(&shared);
         async move {
             frames.limit_to(MAX_FRAME_BYTES);
-            let error = pass_on(&shared, &mut stream, &mut frames, server_id, node_id).await;
+            let emit = |frames, credit| shared.emit(PeerEvent::Frames { server_id, node_id, frames, credit });
+            let error = pass_on(&mut stream, &mut frames, UNREAD_BYTES, emit).await;
             match error {
                 ReadError::Bad(error) => {
                     if shared.complaint_is_due(About::From(server_id), &error.to_string()) {
@@ -253,14 +257,14 @@ async fn receive_frames(
     shared.connected.borrow_mut().leave(server_id, number);
 }
 
+/// Passes frames on as they come, while those not dealt with leave room.
 async fn pass_on(
-    shared: &Shared,
     stream: &mut (impl AsyncRead + Unpin),
     reader: &mut FrameReader,
-    server_id: u8,
-    node_id: u64,
+    room_bytes: usize,
+    emit: impl Fn(Vec<Bytes>, Credit),
 ) -> ReadError {
-    let room = Arc::new(Semaphore::new(UNREAD_BYTES));
+    let room = Arc::new(Semaphore::new(room_bytes));
     loop {
         let mut frames = Vec::new();
         let mut bytes = 0;
@@ -275,15 +279,66 @@ async fn pass_on(
             }
         };
         if !frames.is_empty() {
-            let bytes = bytes.min(UNREAD_BYTES) as u32;
+            let bytes = bytes.min(room_bytes) as u32;
             let permit = Arc::clone(&room).acquire_many_owned(bytes).await.expect("nobody closes it");
-            shared.emit(PeerEvent::Frames { server_id, node_id, frames, credit: Credit(permit) });
+            emit(frames, Credit(permit));
         }
         if let Some(error) = ended {
             return error.into();
         }
         if let Err(error) = reader.fill(stream).await {
             return error;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::frame_header;
+    use super::*;
+    use std::cell::RefCell;
+    use tokio::io::AsyncWriteExt;
+    use tokio::task::yield_now;
+
+    #[tokio::test]
+    async fn what_is_not_dealt_with_takes_room() {
+        // One frame at a time fits between the two, and two into the room.
+        let payload = [7; 40];
+        let (mut theirs, mut ours) = tokio::io::duplex(48);
+        let passed = RefCell::new(Vec::new());
+        let mut reader = FrameReader::new(100);
+        let passes =
+            pass_on(&mut ours, &mut reader, 100, |frames, credit| passed.borrow_mut().push((frames, credit)));
+        let deals = async {
+            for _ in 0..8 {
+                theirs.write_all(&frame_header(&payload)).await.unwrap();
+                theirs.write_all(&payload).await.unwrap();
+                for _ in 0..100 {
+                    yield_now().await;
+                }
+                let waiting = passed.borrow().len();
+                assert!(waiting <= 2, "{waiting} frames were passed on");
+                if passed.borrow().len() == 2 {
+                    // The next one is read, and waits.
+                    theirs.write_all(&frame_header(&payload)).await.unwrap();
+                    theirs.write_all(&payload).await.unwrap();
+                    for _ in 0..100 {
+                        yield_now().await;
+                    }
+                    assert_eq!(passed.borrow().len(), 2);
+                    let (frames, _) = passed.borrow_mut().remove(0);
+                    assert_eq!(frames, [&payload[..]]);
+                    for _ in 0..100 {
+                        yield_now().await;
+                    }
+                    assert_eq!(passed.borrow().len(), 2, "room for the one that waited");
+                    passed.borrow_mut().clear();
+                }
+            }
+        };
+        tokio::select! {
+            error = passes => panic!("{error}"),
+            () = deals => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -54,7 +54,9 @@ struct LinkSender {
 struct LinkState {
     /// Bytes queued and not yet written, headers included.
     queued: AtomicUsize,
-    /// Told when the link must end.
+    /// The link must end: something that must not be lost found no room.
+    overflowed: AtomicBool,
+    /// Told when that is so.
     overflow: Notify,
 }
 
@@ -106,6 +108,7 @@ impl Links {
         if before > 0 && before + bytes > self.queue_bytes {
             link.state.queued.fetch_sub(bytes, Ordering::Relaxed);
             if delivery == Delivery::OrBreak {
+                link.state.overflowed.store(true, Ordering::Relaxed);
                 link.state.overflow.notify_one();
                 // Whatever came after the missing frame would be out of order.
                 by_node.remove(&node_id);
@@ -155,11 +158,16 @@ impl LinkQueue {
             }
         };
         let writes = write_all(&mut self.frames, &self.state, &mut writer);
-        tokio::select! {
+        let end = tokio::select! {
             biased;
             () = self.state.overflow.notified() => LinkEnd::Overflow,
             end = hears => end,
             end = writes => end,
+        };
+        match end {
+            // The queue closes in both cases, and everything before the gap may just have been written.
+            LinkEnd::Stopped if self.state.overflowed.load(Ordering::Relaxed) => LinkEnd::Overflow,
+            end => end,
         }
     }
 }
@@ -203,13 +211,13 @@ impl Gathered<'_> {
     async fn add(&mut self, frame: &Bytes, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         self.bytes.extend_from_slice(&frame_header(frame));
         self.counted += FRAME_HEADER + frame.len();
-        if frame.len() <= GATHER_BYTES {
-            self.bytes.extend_from_slice(frame);
-        } else {
+        if frame.len() > GATHER_BYTES {
             writer.write_all(&self.bytes).await?;
             self.bytes.clear();
             writer.write_all(frame).await?;
+            return self.flush(writer).await;
         }
+        self.bytes.extend_from_slice(frame);
         if self.bytes.len() >= WRITE_BYTES { self.flush(writer).await } else { Ok(()) }
     }
 
@@ -219,5 +227,73 @@ impl Gathered<'_> {
         self.bytes.clear();
         self.state.queued.fetch_sub(std::mem::take(&mut self.counted), Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: u64 = 7;
+
+    fn open(queue_bytes: usize) -> (Arc<Links>, LinkQueue) {
+        let links = Arc::new(Links::new(queue_bytes));
+        let queue = links.open(NODE);
+        (links, queue)
+    }
+
+    fn frame(len: usize) -> Vec<Bytes> {
+        vec![vec![1; len].into()]
+    }
+
+    #[test]
+    fn the_bound_is_of_bytes_with_their_headers_and_an_empty_queue_takes_anything() {
+        let (links, _queue) = open(1000);
+        assert_eq!(links.send(8, frame(1), Delivery::MayDrop), Sent::NoLink);
+        assert_eq!(links.send(NODE, frame(992), Delivery::MayDrop), Sent::Queued);
+        assert_eq!(links.queued(NODE), 1000);
+        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::Full);
+        assert_eq!(links.queued(NODE), 1000);
+        let (links, _queue) = open(1000);
+        assert_eq!(links.send(NODE, frame(5000), Delivery::MayDrop), Sent::Queued);
+        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::Full);
+    }
+
+    #[test]
+    fn a_queue_that_is_replaced_does_not_close_its_successor() {
+        let (links, mut first) = open(1000);
+        let mut second = links.open(NODE);
+        first.close();
+        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::Queued);
+        second.close();
+        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::NoLink);
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_no_orderly_end_even_if_all_before_it_was_written() {
+        let (links, mut queue) = open(1000);
+        assert_eq!(links.send(NODE, frame(900), Delivery::OrBreak), Sent::Queued);
+        assert_eq!(links.send(NODE, frame(900), Delivery::OrBreak), Sent::Full);
+        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::NoLink);
+        // The link was just being written to, and found its queue closed before it saw why.
+        queue.state.overflow.notified().await;
+        let (ours, _theirs) = tokio::io::duplex(1 << 20);
+        assert!(matches!(queue.run(ours).await, LinkEnd::Overflow));
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_is_written_to_its_end() {
+        let (links, mut queue) = open(1 << 20);
+        for len in [1, GATHER_BYTES, GATHER_BYTES + 1, 300_000, 5] {
+            assert_eq!(links.send(NODE, frame(len), Delivery::MayDrop), Sent::Queued);
+        }
+        let queued = links.queued(NODE);
+        links.close();
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        assert!(matches!(queue.run(ours).await, LinkEnd::Stopped));
+        let mut written = Vec::new();
+        theirs.read_to_end(&mut written).await.unwrap();
+        assert_eq!(written.len(), queued);
+        assert_eq!(queue.state.queued.load(Ordering::Relaxed), 0);
     }
 }

@@ -110,9 +110,11 @@ pub trait Membership: Send + Sync {
 pub enum PeerEvent {
     /// There is a link: from now on frames can be sent.
     Up {
-        /// What the other server says of itself.
+        /// What the other server says of itself. With another incarnation than last time the process was started
+        /// anew, even if no [`PeerEvent::Gone`] told of its end.
         hello: Hello,
-        /// The version of the protocol that is spoken.
+        /// The version of the protocol that is spoken. It is beyond [`PROTOCOL`] only if [`PeerSettings::versions`]
+        /// was.
         version: u16,
         /// What this server is to it.
         standing: Standing,
@@ -200,12 +202,16 @@ impl Peers {
     ///
     /// # Errors
     /// An address cannot be listened at, or the thread cannot be started.
+    ///
+    /// # Panics
+    /// If `members` is longer than [`MAX_MEMBERS_BYTES`].
     pub fn start(
         settings: PeerSettings,
         myself: Myself,
         membership: Arc<dyn Membership>,
         on_event: impl Fn(PeerEvent) + Send + 'static,
     ) -> io::Result<Peers> {
+        check(&myself);
         let listeners: Vec<_> =
             settings.listen.iter().map(|&address| socket::listen(address)).collect::<io::Result<_>>()?;
         let addresses: Vec<_> =
@@ -252,7 +258,11 @@ impl Peers {
     }
 
     /// Changes what this server says of itself. If its cluster or node id changes, all connections begin anew.
+    ///
+    /// # Panics
+    /// If `members` is longer than [`MAX_MEMBERS_BYTES`].
     pub fn set_myself(&self, myself: Myself) {
+        check(&myself);
         self.command(Command::Myself(myself));
     }
 
@@ -299,5 +309,14 @@ impl Peers {
     }
 }
 
+fn check(myself: &Myself) {
+    assert!(
+        myself.members.len() <= MAX_MEMBERS_BYTES,
+        "the list of members has {} bytes",
+        myself.members.len()
+    );
+}
+
 /// Threads for what cannot be done without waiting: looking up names, and files of snapshots.
-const BLOCKING_THREADS: usize = 16;
+/// Names may be slow to look up, and must not keep a snapshot from its file.
+const BLOCKING_THREADS: usize = 64;

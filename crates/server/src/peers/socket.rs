@@ -31,9 +31,13 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<StdListener> {
 
 /// Waits for the next connection.
 pub(super) async fn accept(listener: &TcpListener) -> io::Result<(Stream, SocketAddr)> {
-    let (stream, address) = listener.accept().await?;
-    tune(&stream)?;
-    Ok((stream, address))
+    loop {
+        let (stream, address) = listener.accept().await?;
+        // What cannot be tuned is closed already.
+        if tune(&stream).is_ok() {
+            return Ok((stream, address));
+        }
+    }
 }
 
 /// Connects to `address` within `limit`.

@@ -134,6 +134,34 @@ fn an_unborn_server_learns_whom_it_may_replace() {
     });
     assert_eq!(standing, Standing::Replaceable { node_id: 0xabc });
     assert_eq!(one.wait_heard(2).from.cluster_id, None);
+    // The other way round it is the same: no link.
+    one.peers.set_targets(vec![two.target()]);
+    one.wait("an unborn server's answer", |event| match event {
+        PeerEvent::Heard { standing: Some(Standing::Unborn), hello } => {
+            assert_eq!(hello.from.cluster_id, None);
+            Some(())
+        }
+        PeerEvent::Up { .. } => panic!("a link to an unborn server"),
+        _ => None,
+    });
+    assert_eq!(one.send(&two, b"x"), Sent::NoLink);
+}
+
+#[test]
+fn a_server_that_becomes_another_begins_anew() {
+    let log = Log::start();
+    let (mut one, mut two) = pair();
+    // What is no identity changes nothing.
+    one.peers.set_myself(Myself { members: "others".to_owned(), ..myself(1) });
+    assert_eq!(one.send(&two, b"x"), Sent::Queued);
+    assert_eq!(two.wait_frames(1, 1), ["x"]);
+    one.peers.set_myself(Myself { cluster_id: Some(0xc2), ..myself(1) });
+    one.wait_down(2);
+    two.wait_down(1);
+    log.wait("refuses this server: server 2 belongs to cluster 00000000000000c1, but server 1 to cluster 00000000000000c2");
+    one.peers.set_myself(myself(1));
+    one.wait_up(2);
+    two.wait_up(1);
 }
 
 #[test]

@@ -7,10 +7,10 @@ mod snapshots;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::hello::tests::myself;
 use super::*;
@@ -132,6 +132,26 @@ impl Server {
     }
 }
 
+/// Waits for a connection that is dialed to a test.
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let given_up = Instant::now() + FAILED;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                stream.set_read_timeout(Some(FAILED)).unwrap();
+                return stream;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                assert!(Instant::now() < given_up, "nobody connects");
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fn target(server_id: u8, address: SocketAddr) -> PeerTarget {
     let address = PeerAddress { host: address.ip().to_string(), port: address.port() };
     PeerTarget { server_id, addresses: vec![address] }
@@ -184,9 +204,9 @@ impl Log {
 
     /// Waits until this is in the log.
     fn wait(&self, expected: &str) {
-        let given_up = std::time::Instant::now() + FAILED;
+        let given_up = Instant::now() + FAILED;
         while !self.text().contains(expected) {
-            assert!(std::time::Instant::now() < given_up, "not logged: {expected}\nbut:\n{}", self.text());
+            assert!(Instant::now() < given_up, "not logged: {expected}\nbut:\n{}", self.text());
             std::thread::yield_now();
         }
     }

@@ -1,7 +1,6 @@
 //! Snapshot files on their way, over connections that break.
 
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use ostler_storage::{Disk, Fault, Identity, Origin, SimDisk, SnapshotInfo, SnapshotMeta};

@@ -14,6 +14,7 @@ mod core;
 mod ensemble;
 mod events;
 mod log_writer;
+mod membership_writer;
 pub mod logging;
 pub mod metrics;
 pub mod peers;

@@ -34,6 +34,7 @@ use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent, CoreParts};
 use crate::ensemble::{self, Opened};
 use crate::log_writer::{LogStats, LogWriter};
+use crate::membership_writer::{self, MembershipWriter};
 use crate::metrics::{HttpHandle, HttpServer, Metrics, Sources};
 use crate::peers::Peers;
 use crate::recovery::{self, RecoveryError};
@@ -101,6 +102,7 @@ struct Parts {
     snapshot_writer: SnapshotWriter,
     snapshot_jobs: Receiver<SnapshotJob>,
     spares: SpareMaker,
+    membership_writer: Option<MembershipWriter>,
     core: Core,
     /// Hears once from the core, when sessions can be served.
     serving: Receiver<()>,
@@ -199,6 +201,7 @@ impl Server {
         let settings = core_settings(&config, recovered.identity.node_id);
         let core = DecidingCore::new(settings, replicator, replica, lease.clone(), worker_count, now);
         let status = Arc::new(Mutex::new(core.status()));
+        let (membership, membership_writer) = membership_writer::watch(&config, server_id(&config));
         let core = Core::new(CoreParts {
             events: core_events,
             core,
@@ -208,6 +211,7 @@ impl Server {
             state: state.clone(),
             workers: worker_handles.clone(),
             peers: peers.clone(),
+            membership,
             status: status.clone(),
             tick_ms: config.elections.tick.as_millis() as u64,
             serving: serving_sender,
@@ -258,6 +262,7 @@ impl Server {
             snapshot_writer,
             snapshot_jobs,
             spares,
+            membership_writer,
             core,
             serving,
             metrics,
@@ -279,7 +284,7 @@ impl Server {
     /// Gives each part its thread. After an error [`stop`](Self::stop) ends those that have theirs.
     fn launch(&mut self, parts: Parts) -> Result<(), StartError> {
         let Parts { log_writer, snapshot_writer, snapshot_jobs, spares, core, serving, .. } = parts;
-        let Parts { metrics, http, reporter, questions, workers, acceptor, .. } = parts;
+        let Parts { metrics, http, reporter, questions, workers, acceptor, membership_writer, .. } = parts;
         // Before the data is served, so that a start that takes long can be watched.
         if let Some(http) = http {
             self.http_thread = Some(spawn("http", move || http.run())?);
@@ -292,6 +297,9 @@ impl Server {
                 None => tracing::info!("the next log segment can be prepared again"),
             });
         })?);
+        if let Some(writer) = membership_writer {
+            self.rest.push(spawn("membership", move || writer.run())?);
+        }
         self.rest.push(spawn("core", move || core.run())?);
         if self.peers.is_none() {
             // The core ends the process if it cannot get there.
@@ -439,6 +447,7 @@ fn core_settings(config: &ServerConfig, node_id: u64) -> CoreSettings {
             extended_types_enabled: tree.ttl_nodes,
             digest_enabled: tree.digest,
             reconfig_enabled: config.reconfig_enabled,
+            standalone_enabled: config.standalone_enabled,
             container_max_never_used_ms: tree
                 .cleaner
                 .max_never_used

@@ -175,7 +175,9 @@ impl World {
         let next = match link {
             Link::Down { retry } => retry,
             Link::Asking { .. } => now + LOOK_US,
-            Link::Up { .. } => (now + LOOK_US).min(next_request.max(now + 100)).min((last_sent + timeout / 3).max(now + 100)),
+            Link::Up { .. } => {
+                (now + LOOK_US).min(next_request.max(now + 100)).min((last_sent + timeout / 3).max(now + 100))
+            }
         };
         self.client_at(client, next);
     }
@@ -299,7 +301,8 @@ impl World {
         self.sockets[socket].session = answer.session;
         self.clients[client].link = Link::Up { socket };
         if had.is_some() && !self.clients[client].watches.is_empty() {
-            let paths: Vec<String> = self.clients[client].watches.keys().map(|&of| workload::counter(of)).collect();
+            let paths: Vec<String> =
+                self.clients[client].watches.keys().map(|&of| workload::counter(of)).collect();
             let relative_zxid = Zxid(self.clients[client].last_zxid);
             let data = paths.iter().map(|path| path.as_str().into()).collect();
             let watches = SetWatches { relative_zxid, data, exist: vec![], child: vec![] };
@@ -384,7 +387,8 @@ impl World {
                 let Armed { since, until } = armed;
                 self.promises.watches.record(Watched { by: client, counter, since, until });
             }
-            None => self.fail(format!("client {client} gets an event for {}, which it does not watch", event.path)),
+            None => self
+                .fail(format!("client {client} gets an event for {}, which it does not watch", event.path)),
         }
     }
 

@@ -61,13 +61,21 @@ fn main() -> ExitCode {
                         let skipped = failure.tail.len().saturating_sub(arguments.tail);
                         failure.tail[skipped..].iter().for_each(|line| println!("  {line}"));
                     }
-                    println!("run it with: --servers {} --minutes {} --seed {seed} --trace", arguments.servers, arguments.minutes);
+                    println!(
+                        "run it with: --servers {} --minutes {} --seed {seed} --trace",
+                        arguments.servers, arguments.minutes
+                    );
                     return ExitCode::FAILURE;
                 }
             }
         }
         if (seed + 1 - from) % 50 == 0 {
-            println!("{} seeds, {} failed, {} virtual minutes", seed + 1 - from, failed.len(), total.virtual_ms / 60_000);
+            println!(
+                "{} seeds, {} failed, {} virtual minutes",
+                seed + 1 - from,
+                failed.len(),
+                total.virtual_ms / 60_000
+            );
         }
     }
     println!("{total:#?}");

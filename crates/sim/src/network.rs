@@ -156,7 +156,8 @@ impl World {
             return;
         }
         let now = self.now;
-        let blocked = self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
+        let blocked =
+            self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
         let paused = [a, b].iter().any(|&server| self.servers[server].paused_until > now);
         if self.servers[a].process.is_none() || self.servers[b].process.is_none() || blocked || paused {
             return self.at(RETRY_US, Event::LinkTry { a, b });
@@ -188,7 +189,8 @@ impl World {
 
     pub(crate) fn link_timeout(&mut self, a: usize, b: usize, epoch: u64) {
         let now = self.now;
-        let blocked = self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
+        let blocked =
+            self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
         if blocked && self.network.epoch_of(a, b) == epoch {
             self.break_link(a, b, false);
         }

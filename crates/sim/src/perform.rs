@@ -73,7 +73,8 @@ impl World {
         let clock = self.servers[server].clock.clone();
         let life = self.servers[server].life;
         let Some(process) = &mut self.servers[server].process else { return };
-        let deadline = process.core.next_deadline().map_or(process.next_tick, |at| at.clamp(now + 1, process.next_tick));
+        let deadline =
+            process.core.next_deadline().map_or(process.next_tick, |at| at.clamp(now + 1, process.next_tick));
         let next = clock.when(deadline, at);
         if process.turn_at.is_none_or(|planned| planned > next) {
             process.turn_at = Some(next);
@@ -165,6 +166,7 @@ impl World {
                 self.fail(format!("server {}: {news:?}", server + 1));
             }
             News::Installed { .. } => self.outcome.installs += 1,
+            News::Removed => self.fail(format!("server {} thinks it is no member", server + 1)),
             News::Stalled(_) | News::ClockAlarm(_) | News::Fetching { .. } | News::Membership(_) => {}
         }
     }
@@ -317,7 +319,12 @@ impl World {
         for index in process.compared + 1..=applied {
             match process.mirror.get(&index) {
                 Some(&entry) => result = result.and(self.promises.history.applied(server, index, entry)),
-                None => result = result.and(Err(format!("server {} has applied {index}, which is not in its log", server + 1))),
+                None => {
+                    result = result.and(Err(format!(
+                        "server {} has applied {index}, which is not in its log",
+                        server + 1
+                    )))
+                }
             }
         }
         process.compared = process.compared.max(applied);
@@ -482,7 +489,11 @@ impl World {
         self.outcome.crashes += 1;
         self.servers[server].life += 1;
         let loses_power = self.random.chance(50) && !std::mem::take(&mut self.is_gentle_death);
-        self.note(format_args!("s{} dies{}", server + 1, if loses_power { ", and its machine loses power" } else { "" }));
+        self.note(format_args!(
+            "s{} dies{}",
+            server + 1,
+            if loses_power { ", and its machine loses power" } else { "" }
+        ));
         // The disk was in the middle of something.
         if !process.at_disk.is_empty() && self.random.chance(60) {
             let operation = self.random.below(3);

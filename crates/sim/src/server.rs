@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_node::{
-    Admission, AuthSettings, CleanerSettings, ConnId, Core, CoreSettings, Effect, Inbox, Lease, Millis, Persist,
-    Replica, ReplicaSettings, Shard, ShardId, ShardRequests, ShardSettings, ShardStats, SharedState,
+    Admission, AuthSettings, CleanerSettings, ConnId, Core, CoreSettings, Effect, Inbox, Lease, Millis,
+    Persist, Replica, ReplicaSettings, Shard, ShardId, ShardRequests, ShardSettings, ShardStats, SharedState,
 };
 use ostler_replication::{EntryKind, LogEntry, Membership, Replicator, SnapshotOffer};
 use ostler_storage::{
-    Batch, DataDir, Entry, ExpectIdentity, Identity, Log, LogOptions, LogStart, Origin, SimDisk, SnapshotMeta,
-    SnapshotReader, SnapshotStore,
+    Batch, DataDir, Entry, ExpectIdentity, Identity, Log, LogOptions, LogStart, Origin, SimDisk,
+    SnapshotMeta, SnapshotReader, SnapshotStore,
 };
 use ostler_tree::snapshot::{Progress, Restorer, SnapshotWalk};
 use ostler_tree::{Member, Settings, State};
@@ -172,7 +172,8 @@ impl Server {
         let specs = members
             .iter()
             .map(|(&id, &node)| {
-                let spec = ServerSpec::parse(&format!("127.0.0.{id}:2888:3888;2181")).expect("is well-formed");
+                let spec =
+                    ServerSpec::parse(&format!("127.0.0.{id}:2888:3888;2181")).expect("is well-formed");
                 (id, Member { node: Some(node), spec })
             })
             .collect();

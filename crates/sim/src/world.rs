@@ -194,7 +194,9 @@ impl World {
             Event::LogDone { server, .. } => self.log_done(server),
             Event::SnapshotStep { server, .. } => self.snapshot_step(server),
             Event::Fetched { server, index, .. } => self.fetched(server, index),
-            Event::PeerFrame { from, to, epoch, life, bytes } => self.peer_frame(from, to, epoch, life, bytes),
+            Event::PeerFrame { from, to, epoch, life, bytes } => {
+                self.peer_frame(from, to, epoch, life, bytes)
+            }
             Event::LinkDown { server, life, peer, is_gone } => self.link_down(server, life, peer, is_gone),
             Event::LinkTry { a, b } => self.link_try(a, b),
             Event::LinkUp { server, life, peer, epoch } => self.link_up(server, life, peer, epoch),

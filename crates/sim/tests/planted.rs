@@ -21,16 +21,19 @@ fn found(plant: Plant, words: &[&str]) {
 
 #[test]
 fn answers_before_they_are_durable() {
-    found(Plant::AnsweredBeforeDurable, &[
-        "has applied entry",
-        "is gone",
-        "can be",
-        "has stopped",
-        "does not start",
-        "acknowledged",
-        "is shown zxid",
-        "has another state",
-    ]);
+    found(
+        Plant::AnsweredBeforeDurable,
+        &[
+            "has applied entry",
+            "is gone",
+            "can be",
+            "has stopped",
+            "does not start",
+            "acknowledged",
+            "is shown zxid",
+            "has another state",
+        ],
+    );
 }
 
 #[test]

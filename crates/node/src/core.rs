@@ -326,7 +326,8 @@ impl Core {
 
     /// Takes what a shard has.
     pub fn receive(&mut self, requests: ShardRequests, now: Millis) {
-        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } = requests;
+        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } =
+            requests;
         self.contact.heard(shard, touches, heard_through, barrier);
         self.replica.receive(shard, commands, handshakes, installs, now);
     }

@@ -1,4 +1,4 @@
-//! Whole ensembles with their clients, on one thread and in virtual time, from one number (design, "Tests").
+//! Whole ensembles with their clients, on one thread and in virtual time, from one number (`docs/testing.md`, "The simulator").
 //!
 //! A simulated server is what `ostler-server` is made of — a [`Core`](ostler_node::Core), shards, a log, snapshots —
 //! on a disk that loses power ([`SimDisk`](ostler_storage::SimDisk)), a clock of its own and a network that is slow,

@@ -876,3 +876,6 @@ impl Core {
         of_member.or_else(|| self.links.get(&node).map(|link| link.server))
     }
 }
+
+#[cfg(test)]
+mod tests;

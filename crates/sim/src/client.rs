@@ -56,7 +56,6 @@ struct Armed {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Client {
-    number: usize,
     timeout_ms: u32,
     is_linearizable: bool,
     session: Option<Session>,
@@ -77,14 +76,11 @@ pub(crate) struct Client {
     work: workload::Work,
     /// Nothing gets through to a server before, either way.
     cuts: BTreeMap<usize, Micros>,
-    /// Replies to be had before the run can end.
-    is_done: bool,
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, random: &mut Random) -> Client {
+    pub(crate) fn new(random: &mut Random) -> Client {
         Client {
-            number,
             timeout_ms: random.pick(&[4_000, 6_000, 10_000, 30_000]),
             is_linearizable: random.chance(25),
             session: None,
@@ -101,7 +97,6 @@ impl Client {
             turn: 0,
             work: workload::Work::default(),
             cuts: BTreeMap::new(),
-            is_done: false,
         }
     }
 
@@ -120,7 +115,7 @@ impl Client {
 
     /// H of its session.
     fn lease_us(&self) -> Micros {
-        (u64::from(self.timeout_ms) / 3).min(3 * ELECTION_MS).max(ELECTION_MS) * 1_000
+        (u64::from(self.timeout_ms) / 3).clamp(ELECTION_MS, 3 * ELECTION_MS) * 1_000
     }
 
     pub(crate) fn is_up(&self) -> bool {

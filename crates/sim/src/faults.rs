@@ -87,7 +87,7 @@ impl World {
 
     fn end_process(&mut self, server: usize) {
         self.die(server);
-        let down = if self.random.chance(70) {
+        let down = if self.options.scenario == Scenario::LeaderChanges || self.random.chance(70) {
             self.random.between(50_000, 2 * SECOND)
         } else {
             self.random.between(2 * SECOND, 12 * SECOND)
@@ -105,6 +105,9 @@ impl World {
     /// The leader's process ends, or hands over and ends; everything else is well.
     fn leader_goes(&mut self) {
         let Some(server) = self.leader() else { return };
+        if self.servers.iter().any(|server| server.process.is_none()) {
+            return;
+        }
         self.is_gentle_death = true;
         if self.random.chance(50) {
             self.end_process(server);

@@ -101,7 +101,7 @@ impl World {
         let Some(to) = self.servers.iter().position(|server| server.node == node) else { return };
         let epoch = self.network.epoch_of(from, to);
         let known = self.servers[from].process.as_ref().and_then(|process| process.links.get(&to).copied());
-        if known != Some(epoch) || epoch % 2 == 0 {
+        if known != Some(epoch) || epoch.is_multiple_of(2) {
             if !must_deliver {
                 self.mail(from, Mail::Unreachable { node });
             }
@@ -284,7 +284,7 @@ impl World {
         self.wake_shard(server, shard);
     }
 
-    pub(crate) fn to_server(&mut self, socket: usize, bytes: Vec<u8>) {
+    pub(crate) fn arrives_at_server(&mut self, socket: usize, bytes: Vec<u8>) {
         if let Some(until) = self.held_until(socket) {
             return self.at_time(until, Event::ToServer { socket, bytes });
         }
@@ -320,7 +320,7 @@ impl World {
         self.wake_shard(server, shard);
     }
 
-    pub(crate) fn to_client(&mut self, socket: usize, bytes: Vec<u8>) {
+    pub(crate) fn arrives_at_client(&mut self, socket: usize, bytes: Vec<u8>) {
         if let Some(until) = self.held_until(socket) {
             return self.at_time(until, Event::ToClient { socket, bytes });
         }

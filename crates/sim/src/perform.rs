@@ -8,12 +8,14 @@ use ostler_types::{LogIndex, SessionId};
 
 use crate::server::{Fetch, Mail, TICK_MS, Walking, restore};
 use crate::world::{Event, World};
-use crate::{Micros, Plant};
+use crate::{Micros, Plant, Scenario};
 
 /// The kind of a peer frame that carries clients' commands (`docs/peer-protocol.md`).
 const FORWARD: u8 = 2;
 /// A report counts by then at the latest: a shard's interval and a core's, and a margin.
 const REPORTED_WITHIN_MS: u64 = 250;
+/// A server that has run for so long has found the others.
+const SETTLED_US: Micros = 5_000_000;
 /// Slots of the tree walked at a time: few, so that writes come in between.
 const SLICE_SLOTS: u32 = 64;
 /// Snapshots kept.
@@ -455,6 +457,11 @@ impl World {
             let steady_since = self.steady_since();
             let result = self.promises.connections.closed(closed.end, self.now, steady_since);
             self.check(result);
+            let has_stayed = self.servers[server].started + SETTLED_US < self.now;
+            if self.options.scenario == Scenario::LeaderChanges && has_stayed && closed.session.is_some() {
+                let result = self.promises.connections.left_alone(closed.end);
+                self.check(result);
+            }
         }
     }
 
@@ -465,6 +472,7 @@ impl World {
         }
         self.note(format_args!("s{} starts", server + 1));
         self.servers[server].life += 1;
+        self.servers[server].started = self.now;
         self.servers[server].paused_until = 0;
         self.servers[server].dies_after = None;
         let (shards, now) = (self.options.shards, self.now);
@@ -504,7 +512,7 @@ impl World {
         }
         drop(process);
         if loses_power {
-            let seed = self.random.next();
+            let seed = self.random.number();
             self.servers[server].disk.power_cut(seed);
         } else {
             self.servers[server].disk.kill();

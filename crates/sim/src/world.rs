@@ -115,7 +115,7 @@ impl World {
             }
         }
         for number in 0..world.options.clients {
-            let client = Client::new(number, &mut world.random);
+            let client = Client::new(&mut world.random);
             world.clients.push(client);
             let first = world.random.between(1, 2_000_000);
             world.client_at(number, first);
@@ -202,8 +202,8 @@ impl World {
             Event::LinkUp { server, life, peer, epoch } => self.link_up(server, life, peer, epoch),
             Event::LinkTimeout { a, b, epoch } => self.link_timeout(a, b, epoch),
             Event::Accept { socket } => self.accept(socket),
-            Event::ToServer { socket, bytes } => self.to_server(socket, bytes),
-            Event::ToClient { socket, bytes } => self.to_client(socket, bytes),
+            Event::ToServer { socket, bytes } => self.arrives_at_server(socket, bytes),
+            Event::ToClient { socket, bytes } => self.arrives_at_client(socket, bytes),
             Event::ClosedByClient { socket } => self.closed_by_client(socket),
             Event::ClosedByServer { socket } => self.closed_by_server(socket),
             Event::ClientTurn { client, number } => self.client_turn(client, number),

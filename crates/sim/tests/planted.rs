@@ -8,7 +8,7 @@ fn complaint(plant: Plant, seeds: std::ops::Range<u64>) -> Option<String> {
         .map(|seed| Options {
             plant: Some(plant),
             scenario: Scenario::Chaos,
-            minutes_ms: 20_000,
+            faults_ms: 20_000,
             ..Options::new(seed)
         })
         .find_map(|options| run(options, false).err().map(|failure| failure.why))

@@ -17,6 +17,16 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
+    /// A server that has stayed, and had nothing to suffer but the end of others, has closed a session's connection.
+    pub(crate) fn left_alone(&mut self, end: ConnectionEnd) -> Result<(), String> {
+        match end {
+            ConnectionEnd::LeaseOver | ConnectionEnd::SnapshotInstalled | ConnectionEnd::Shutdown => {
+                Err(format!("a client of a server that stayed has noticed a change of leader: {end:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A server has closed a connection. Nothing has gone wrong with servers or their network since `steady_since`.
     pub(crate) fn closed(
         &mut self,

@@ -326,9 +326,9 @@ impl Core {
 
     /// Takes what a shard has.
     pub fn receive(&mut self, requests: ShardRequests, now: Millis) {
-        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier } = requests;
+        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } = requests;
         self.contact.heard(shard, touches, heard_through, barrier);
-        self.replica.receive(shard, commands, handshakes, now);
+        self.replica.receive(shard, commands, handshakes, installs, now);
     }
 
     /// A tick of consensus has passed. Ticks that were missed stay missed: catching up would depose a leader.
@@ -346,6 +346,7 @@ impl Core {
         {
             self.applied = index;
             let old = self.replica.install(*state);
+            self.status.diverged = false;
             self.effects.push(CoreEffect::Discard(Box::new(old)));
             self.effects.push(CoreEffect::News(News::Installed { index }));
         }
@@ -355,6 +356,10 @@ impl Core {
     /// There is a link on which frames can be sent to `node`, which is server `server`.
     pub fn link_up(&mut self, node: u64, server: u8, now: Millis) {
         self.links.insert(node, Link { server, up: true, heard: now });
+        // Reports may have been lost with the link before, or with a process whose successor this is.
+        if let Some(leader) = &mut self.leader {
+            leader.expiry.interrupted(server, now);
+        }
         self.link_changed(node);
     }
 
@@ -381,6 +386,10 @@ impl Core {
             // What was under way on the old link may be lost.
             self.pass_on_again();
         }
+        self.begin_snapshot_again(node);
+    }
+
+    fn begin_snapshot_again(&mut self, node: u64) {
         if self.replicator.progress().iter().any(|peer| peer.node == node && peer.in_snapshot) {
             self.replicator.snapshot_failed(node);
         }
@@ -389,6 +398,12 @@ impl Core {
     /// A frame for `node` was dropped.
     pub fn unreachable(&mut self, node: u64) {
         self.replicator.unreachable(node);
+        // It may have been the offer of a snapshot, or a report: a later one is acknowledged together with those
+        // before it.
+        self.begin_snapshot_again(node);
+        if self.replicator.leader() == Some(node) {
+            self.contact.begin_again();
+        }
     }
 
     /// The servers that are left stand for election one after the other, so that they do not split the votes.
@@ -438,11 +453,9 @@ impl Core {
                     self.send(node, &PeerFrame::NotLeading { term }, false);
                 }
             }
-            PeerFrame::NotLeading { term } => {
-                if self.replicator.leader() == Some(node) && self.replicator.term() == term {
-                    self.pass_on_again();
-                }
-            }
+            // Whoever led in a term and does not any more never will again in that term: everything is passed on when
+            // there is news of another, and until then there is nobody to pass it on to.
+            PeerFrame::NotLeading { .. } => {}
             PeerFrame::Report(report) => self.take_report(node, report, now),
             PeerFrame::ReportAck { number, commit } => {
                 if self.replicator.leader() == Some(node) {
@@ -471,7 +484,12 @@ impl Core {
             {
                 self.install = Some(Install::Fetching { message: Box::new(message), offer });
             }
-            Some(Install::Restored { .. }) => {}
+            // The one at hand first; its sender asks again if that is not enough.
+            Some(Install::Restored { index, .. }) => {
+                if offer.index > *index {
+                    self.send(node, &PeerFrame::SnapshotFailed { index: offer.index }, false);
+                }
+            }
             _ => {
                 self.effects.push(CoreEffect::News(News::Fetching { node, index: offer.index }));
                 self.effects.push(CoreEffect::FetchSnapshot { node, offer: offer.clone() });
@@ -669,7 +687,10 @@ impl Core {
             if self.leader.is_some() || had.0 == Some(self.replicator.node_id()) {
                 self.leave_office();
             }
-            self.campaign_at = None;
+            // When a process has died, that its server leads no more is no news. A leader is, and a newer term.
+            if known.0.is_some() || known.1 != had.1 {
+                self.campaign_at = None;
+            }
             // What others had in the batch they pass on again, too, when they learn of the change.
             self.batch.clear();
             self.agreement.begin_again();
@@ -800,7 +821,7 @@ impl Core {
         if self.replicator.is_leader() && self.leader.is_none() && last.term == self.replicator.term() {
             self.take_office(now);
         }
-        if self.replica.snapshot_due() && !self.snapshot_running {
+        if self.replica.snapshot_due() && !self.snapshot_running && self.install.is_none() {
             self.start_snapshot();
         }
         Ok(())
@@ -833,6 +854,7 @@ impl Core {
     fn want_snapshot(&mut self) {
         if let Some(wanted) = self.replicator.wanted_snapshot()
             && !self.snapshot_running
+            && self.install.is_none()
             && self.applied() >= wanted
         {
             self.start_snapshot();
@@ -846,3 +868,6 @@ impl Core {
         of_member.or_else(|| self.links.get(&node).map(|link| link.server))
     }
 }
+
+#[cfg(test)]
+mod tests;

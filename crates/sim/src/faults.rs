@@ -23,15 +23,17 @@ impl World {
         self.at(3 * SECOND, Event::Fault(Fault::Next));
     }
 
-    /// Nothing goes wrong any more, and what is broken is mended.
-    pub(crate) fn end_faults(&mut self) {
+    /// Nothing new goes wrong, and what can be mended is. What is held up stays so for its time, or it would be
+    /// overtaken. Returns when that is over.
+    pub(crate) fn end_faults(&mut self) -> Micros {
         self.note(format_args!("calm"));
         self.is_calm = true;
         self.network.heal();
         let now = self.now;
+        let mut over = self.network.blocked_until().max(now);
         for server in 0..self.servers.len() {
             let machine = &mut self.servers[server];
-            machine.paused_until = machine.paused_until.min(now);
+            over = over.max(machine.paused_until);
             machine.slow_disk = (0, 0);
             machine.dies_after = None;
             self.start(server);
@@ -39,10 +41,9 @@ impl World {
         for client in &mut self.clients {
             client.mend();
         }
-        for socket in &mut self.sockets {
-            socket.blocked_until = 0;
-        }
-        self.trouble_until = now;
+        over = self.sockets.iter().map(|socket| socket.blocked_until).max().unwrap_or(0).max(over);
+        self.trouble(over);
+        over
     }
 
     /// Since when nothing has been wrong with servers and their network.

@@ -15,9 +15,8 @@ impl World {
     /// Faults, then calm, then silence, then the reckoning.
     pub(crate) fn whole_run(mut self) -> Result<Outcome, Box<Failure>> {
         self.begin_faults();
-        let faults = self.options.minutes_ms * 1_000;
-        self.run_until(faults);
-        self.end_faults();
+        self.run_until(self.options.minutes_ms * 1_000);
+        let faults = self.end_faults();
         self.run_until(faults + AFTERWARDS);
         self.is_quiet = true;
         let deadline = faults + AFTERWARDS + PATIENCE;

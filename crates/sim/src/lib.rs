@@ -55,8 +55,6 @@ pub enum Plant {
     TwiceForwarded,
     /// The servers' clocks run three times as fast as the clients'.
     FastClocks,
-    /// Shards say that they have listened when they have not.
-    BoastedListening,
     /// Nobody is told whom the sockets heard.
     ForgottenTouches,
 }

@@ -84,11 +84,14 @@ impl Network {
             && (0..self.servers).all(|b| (0..b).all(|a| self.epochs[a * self.servers + b] % 2 == 1))
     }
 
-    /// Everything gets through again.
+    /// Nothing is slow any more.
     pub(crate) fn heal(&mut self) {
-        for way in &mut self.ways {
-            (way.blocked_until, way.slow) = (0, (0, 0));
-        }
+        self.ways.iter_mut().for_each(|way| way.slow = (0, 0));
+    }
+
+    /// When everything gets through again.
+    pub(crate) fn blocked_until(&self) -> Micros {
+        self.ways.iter().map(|way| way.blocked_until).max().unwrap_or(0)
     }
 }
 

@@ -407,8 +407,7 @@ impl World {
         let process = self.servers[server].process.as_mut().expect("it lives");
         let worker = &mut process.workers[shard];
         is_busy |= worker.shard.has_effects();
-        let heard_through = if self.options.plant == Some(Plant::BoastedListening) { now + 60_000 } else { now };
-        let requests = worker.shard.take_requests(heard_through, now);
+        let requests = worker.shard.take_requests(now, now);
         let deadline = worker.shard.next_deadline();
         if let Some(mut requests) = requests {
             if self.options.plant == Some(Plant::ForgottenTouches) {

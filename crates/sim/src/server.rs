@@ -235,7 +235,12 @@ impl Server {
             voters: members.voters.iter().copied().collect(),
             learners: members.learners.iter().copied().collect(),
         };
-        let consensus = ostler_replication::Settings { seed: random.next(), ..ostler_replication::Settings::new(self.node) };
+        let consensus = ostler_replication::Settings {
+            seed: random.next(),
+            // Little enough that whoever was away for long needs a snapshot.
+            keep_bytes: random.pick(&[500, 5_000, 1 << 20]),
+            ..ostler_replication::Settings::new(self.node)
+        };
         let replicator = Replicator::new(consensus, tail, &membership).map_err(|error| error.to_string())?;
         let compared = state.applied_index().0;
         let now = self.clock.now(at);
@@ -275,7 +280,7 @@ impl Server {
         let settings = ReplicaSettings {
             server: self.id,
             nonce: random.next(),
-            snap_count: random.pick(&[200, 1_000, 100_000]),
+            snap_count: random.pick(&[60, 200, 100_000]),
             snap_bytes: None,
         };
         let replica = Replica::new(settings, state.clone(), inboxes);

@@ -81,7 +81,7 @@ impl World {
             if !self.begin(client) && !self.clients[client].work.is_beginning {
                 self.go_on(client);
             }
-            let pause: Micros = if self.random.chance(20) {
+            let pause: Micros = if self.random.chance(8) {
                 self.random.between(0, 3_000_000)
             } else {
                 self.random.between(0, 60_000)

@@ -360,6 +360,8 @@ impl Core {
     /// There is a link on which frames can be sent to `node`, which is server `server`.
     pub fn link_up(&mut self, node: u64, server: u8, now: Millis) {
         self.links.insert(node, Link { server, up: true, heard: now });
+        // It belongs to the cluster now.
+        self.unborn.remove(&server);
         self.link_changed(node);
     }
 

@@ -183,9 +183,16 @@ impl Storage for LogView {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         // The log after it must be here as well, or its receiver would need another one at once.
-        let needed = request_index.max(self.released.0);
+        let mut needed = request_index.max(self.released.0);
+        // And it must know its receiver, which otherwise ignores it.
+        let knows = |offer: &SnapshotOffer| {
+            offer.voters.contains(&to) || offer.learners.contains(&to)
+        };
+        if let Some(offer) = self.offer.as_ref().filter(|offer| !knows(offer)) {
+            needed = needed.max(offer.index.0 + 1);
+        }
         match &self.offer {
             Some(offer) if offer.index.0 >= needed => Ok(message::snapshot(offer)),
             _ => {

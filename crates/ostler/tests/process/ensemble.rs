@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -35,6 +35,11 @@ impl Ensemble {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("auth"), "super:secret\n").unwrap();
         Ensemble { dir, ports, running: BTreeMap::new() }
+    }
+
+    /// A port of this server that its configuration may use for something else: the election port stays closed.
+    pub fn spare_address(&self, id: u8) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports[&id][2]).into()
     }
 
     pub fn address(&self, id: u8) -> SocketAddr {
@@ -218,10 +223,6 @@ impl Ensemble {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    pub fn path(&self) -> &Path {
-        self.dir.path()
     }
 }
 

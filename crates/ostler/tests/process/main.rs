@@ -5,6 +5,7 @@ mod dev;
 mod disk_full;
 mod ensemble;
 mod kill;
+mod linearizable;
 mod membership;
 mod reconfig;
 mod refusals;

@@ -372,6 +372,8 @@ impl Core {
         if let Some(leader) = &mut self.leader {
             leader.expiry.interrupted(server, now);
         }
+        // It belongs to the cluster now.
+        self.unborn.remove(&server);
         self.link_changed(node);
     }
 

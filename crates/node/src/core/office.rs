@@ -136,7 +136,11 @@ impl Core {
         let step = members.next_step(
             self.replicator.node_id(),
             node_of,
-            |node| progress.get(&node).is_some_and(|matched| matched.0 + CAUGHT_UP_ENTRIES >= last.0),
+            // One that has nothing yet is as far behind as can be, however short the log.
+            |node| {
+                let matched = progress.get(&node).map_or(0, |matched| matched.0);
+                matched > 0 && matched + CAUGHT_UP_ENTRIES >= last.0
+            },
             await_absent,
         );
         // As in ZooKeeper: a change that more than half of its voters are not there for is refused before it begins.

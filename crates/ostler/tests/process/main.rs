@@ -9,6 +9,7 @@ mod ensemble_disks;
 mod ensemble_failover;
 mod kill;
 mod member_servers;
+mod linearizable;
 mod membership;
 mod reconfig;
 mod refusals;

@@ -165,8 +165,10 @@ fn an_ensemble_grows_and_shrinks_under_load() {
     let members = ensemble.reconfig(2, &["--add", &both[0], "--add", &both[1]]).unwrap();
     assert_eq!(members, [1, 2, 3, 4, 5]);
     load.goes_on();
+    ensemble.wait_for_mode(5, &["follower"]);
     let other = Load::start(&ensemble, 5, "other");
     other.end();
+    load.goes_on();
     assert_eq!(ensemble.reconfig(2, &["--remove", "4,5"]).unwrap(), [1, 2, 3]);
     load.end();
 }

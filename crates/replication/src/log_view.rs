@@ -183,9 +183,16 @@ impl Storage for LogView {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         // The log after it must be here as well, or its receiver would need another one at once.
-        let needed = request_index.max(self.released.0);
+        let mut needed = request_index.max(self.released.0);
+        match &self.offer {
+            // The library throws away a snapshot from before its receiver's time. What is written from now on is not.
+            Some(offer) if !offer.voters.contains(&to) && !offer.learners.contains(&to) => {
+                needed = needed.max(offer.index.0 + 1);
+            }
+            _ => {}
+        }
         match &self.offer {
             Some(offer) if offer.index.0 >= needed => Ok(message::snapshot(offer)),
             _ => {
@@ -193,5 +200,33 @@ impl Storage for LogView {
                 Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ostler_types::Term;
+
+    #[test]
+    fn a_snapshot_from_before_its_receivers_time_is_not_offered() {
+        let membership = Membership { voters: vec![1], learners: vec![] };
+        let recovered = Recovered { snapshot: (10, 1), ..Recovered::default() };
+        let mut view = LogView::new(recovered, &membership).unwrap();
+        let offer = |index, learners| SnapshotOffer {
+            index: LogIndex(index),
+            term: Term(1),
+            voters: vec![1],
+            learners,
+            ticket: Bytes::new(),
+        };
+        view.offer(offer(12, vec![]));
+        assert!(view.snapshot(0, 1).is_ok());
+        assert!(view.snapshot(0, 2).is_err());
+        assert_eq!(view.wanted_snapshot(), Some(LogIndex(13)));
+        view.offer(offer(13, vec![2]));
+        assert!(view.snapshot(0, 2).is_ok());
+        assert_eq!(view.wanted_snapshot(), None);
     }
 }

@@ -49,7 +49,9 @@ impl World {
     fn members(&self) -> Vec<u8> {
         let processes = self.servers.iter().filter_map(|server| server.process.as_ref());
         let furthest = processes.max_by_key(|process| process.core.applied());
-        furthest.map_or_else(Vec::new, |process| process.state.read().membership().members.keys().copied().collect())
+        furthest.map_or_else(Vec::new, |process| {
+            process.state.read().membership().members.keys().copied().collect()
+        })
     }
 
     /// What is still to come, in words.
@@ -87,7 +89,8 @@ impl World {
     fn reckon(&mut self) -> Result<(), String> {
         self.settle_watches();
         let members = self.members();
-        let one = self.servers.iter().find(|server| members.contains(&server.id)).ok_or("there is no member")?;
+        let one =
+            self.servers.iter().find(|server| members.contains(&server.id)).ok_or("there is no member")?;
         let process = one.process.as_ref().ok_or("a member is gone")?;
         let state = process.state.read();
         let digests: Vec<u64> = self

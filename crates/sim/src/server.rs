@@ -306,11 +306,8 @@ impl Server {
             snap_bytes: None,
         };
         let replica = Replica::new(settings, state.clone(), inboxes);
-        let settings = CoreSettings {
-            replicated,
-            cleaner: CleanerSettings::default(),
-            own_members: BTreeMap::new(),
-        };
+        let settings =
+            CoreSettings { replicated, cleaner: CleanerSettings::default(), own_members: BTreeMap::new() };
         let core = Core::new(settings, replicator, replica, lease.clone(), shards, now);
         self.process = Some(Process {
             core,

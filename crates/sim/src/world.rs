@@ -79,7 +79,8 @@ impl World {
     pub(crate) fn new(options: Options, trace: Trace) -> World {
         let mut random = Random::new(options.seed);
         let spares = u8::from(options.scenario == Scenario::Membership);
-        let servers: Vec<Server> = (1..=options.servers + spares).map(|id| Server::new(id, &mut random)).collect();
+        let servers: Vec<Server> =
+            (1..=options.servers + spares).map(|id| Server::new(id, &mut random)).collect();
         let network = Network::new(servers.len());
         let mut world = World {
             now: 0,

@@ -110,8 +110,18 @@ impl Core {
         }
         let begun = members.pending.as_ref().map(|pending| pending.begun);
         let last = self.replicator.last().0;
+        let followers = self.replicator.progress();
         let progress: BTreeMap<u64, LogIndex> =
-            self.replicator.progress().iter().map(|peer| (peer.node, peer.matched)).collect();
+            followers.iter().map(|peer| (peer.node, peer.matched)).collect();
+        // One that waits for a snapshot is not, however short the log.
+        let is_caught_up = |node| {
+            followers.iter().any(|peer| {
+                peer.node == node
+                    && !peer.in_snapshot
+                    && peer.matched > LogIndex(0)
+                    && peer.matched.0 + CAUGHT_UP_ENTRIES >= last.0
+            })
+        };
         let waited = self.reconfiguring.waiting_since.map_or(0, |since| now.saturating_sub(since));
         let await_absent = waited < AWAIT_ABSENT_MS;
         let links = &self.links;
@@ -123,7 +133,7 @@ impl Core {
                 let unborn = unborn.filter(|(_, heard)| now.saturating_sub(*heard) < UNBORN_MS);
                 linked.map(|(&node, _)| node).or(unborn.map(|&(node, _)| node))
             },
-            |node| progress.get(&node).is_some_and(|matched| matched.0 + CAUGHT_UP_ENTRIES >= last.0),
+            is_caught_up,
             await_absent,
         );
         drop(state);

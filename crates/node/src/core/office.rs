@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_replication::MembershipEntry;
+use ostler_replication::{MembershipEntry, PeerProgress};
 use ostler_tree::{Command, MembershipChange, Step as NextStep};
 use ostler_types::{ErrorCode, LogIndex};
 
@@ -113,15 +113,7 @@ impl Core {
         let followers = self.replicator.progress();
         let progress: BTreeMap<u64, LogIndex> =
             followers.iter().map(|peer| (peer.node, peer.matched)).collect();
-        // One that waits for a snapshot is not, however short the log.
-        let is_caught_up = |node| {
-            followers.iter().any(|peer| {
-                peer.node == node
-                    && !peer.in_snapshot
-                    && peer.matched > LogIndex(0)
-                    && peer.matched.0 + CAUGHT_UP_ENTRIES >= last.0
-            })
-        };
+        let may_vote = |node| followers.iter().any(|peer| peer.node == node && is_caught_up(peer, last));
         let waited = self.reconfiguring.waiting_since.map_or(0, |since| now.saturating_sub(since));
         let await_absent = waited < AWAIT_ABSENT_MS;
         let links = &self.links;
@@ -133,7 +125,7 @@ impl Core {
                 let unborn = unborn.filter(|(_, heard)| now.saturating_sub(*heard) < UNBORN_MS);
                 linked.map(|(&node, _)| node).or(unborn.map(|&(node, _)| node))
             },
-            is_caught_up,
+            may_vote,
             await_absent,
         );
         drop(state);
@@ -189,6 +181,12 @@ impl Core {
     }
 }
 
+/// Whether a learner may vote. One that waits for a snapshot, or has nothing yet, may not, however short the log is: it
+/// would count for the quorum before it can.
+fn is_caught_up(peer: &PeerProgress, last: LogIndex) -> bool {
+    !peer.in_snapshot && peer.matched > LogIndex(0) && peer.matched.0 + CAUGHT_UP_ENTRIES >= last.0
+}
+
 fn to_entry(change: MembershipChange, server: Option<u8>) -> MembershipEntry {
     use ostler_replication::Step;
     let (step, node) = match change {
@@ -208,5 +206,26 @@ pub(super) fn to_tree(entry: &MembershipEntry) -> MembershipChange {
         Step::AddVoter => MembershipChange::AddVoter { node },
         Step::AddLearner => MembershipChange::AddLearner { node },
         Step::Remove => MembershipChange::Remove { node },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_nothing_or_waits_for_a_snapshot_does_not_vote_yet() {
+        let peer = |matched, in_snapshot| PeerProgress {
+            node: 3,
+            matched: LogIndex(matched),
+            voter: false,
+            active: true,
+            in_snapshot,
+        };
+        let last = LogIndex(CAUGHT_UP_ENTRIES);
+        assert!(!is_caught_up(&peer(0, false), last));
+        assert!(!is_caught_up(&peer(1, true), last));
+        assert!(is_caught_up(&peer(1, false), last));
+        assert!(!is_caught_up(&peer(1, false), LogIndex(CAUGHT_UP_ENTRIES + 2)));
     }
 }

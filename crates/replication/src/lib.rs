@@ -230,9 +230,10 @@ impl Replicator {
         Ok(replicator)
     }
 
-    /// Stands for election now instead of waiting for a timeout. The only voter wins at once.
+    /// Stands for election now instead of waiting for a timeout. The only voter wins at once. One that has been assured
+    /// of a majority and waits for its votes goes on waiting.
     pub fn campaign(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || self.node.raft.state == StateRole::Candidate {
             return;
         }
         // Refused only while membership entries wait to be applied; the timeout tries again.

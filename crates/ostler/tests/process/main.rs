@@ -3,8 +3,15 @@
 mod content;
 mod dev;
 mod disk_full;
+mod ensemble;
+mod ensemble_clients;
+mod ensemble_disks;
+mod ensemble_failover;
 mod kill;
+mod linearizable;
+mod member_servers;
 mod membership;
+mod reconfig;
 mod refusals;
 mod server;
 mod stall;

@@ -13,6 +13,7 @@ mod agreement;
 mod contact;
 mod durability;
 mod office;
+mod removal;
 
 use std::collections::BTreeMap;
 
@@ -169,6 +170,8 @@ pub enum News {
         /// Its index.
         index: LogIndex,
     },
+    /// This server has been removed from the ensemble and serves nobody.
+    Removed,
     /// A membership entry is applied: who takes part now.
     Membership(Membership),
 }
@@ -226,6 +229,8 @@ pub struct CoreStatus {
     pub contact: Millis,
     /// Whether this server's state was found to differ from the others'.
     pub diverged: bool,
+    /// Whether this server has been removed from the ensemble.
+    pub removed: bool,
     /// Changes of leader seen since the start.
     pub leader_changes: u64,
     /// Times that pending commands were passed on again.
@@ -332,7 +337,8 @@ impl Core {
 
     /// Takes what a shard has.
     pub fn receive(&mut self, requests: ShardRequests, now: Millis) {
-        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } = requests;
+        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } =
+            requests;
         self.contact.heard(shard, touches, heard_through, barrier);
         self.replica.receive(shard, commands, handshakes, installs, now);
     }
@@ -366,6 +372,8 @@ impl Core {
         if let Some(leader) = &mut self.leader {
             leader.expiry.interrupted(server, now);
         }
+        // It belongs to the cluster now.
+        self.unborn.remove(&server);
         self.link_changed(node);
     }
 
@@ -817,6 +825,7 @@ impl Core {
 
     fn apply(&mut self, committed: &[LogEntry], now: Millis) -> Result<(), CoreError> {
         let Some(last) = committed.last() else { return Ok(()) };
+        let was_node = self.is_node();
         for entry in committed {
             let at = (entry.term, entry.index);
             match entry.kind {
@@ -829,6 +838,7 @@ impl Core {
         }
         self.applied = last.index;
         self.replicator.applied(last.index);
+        self.judge_own_place(was_node);
         if self.replicator.is_leader() && self.leader.is_none() && last.term == self.replicator.term() {
             self.take_office(now);
         }

@@ -62,6 +62,11 @@ impl Lease {
         self.contact.load(Ordering::Acquire)
     }
 
+    /// This server is not part of the ensemble any more: nothing it has counts, until there is new contact.
+    pub(crate) fn end(&self) {
+        self.contact.store(0, Ordering::Release);
+    }
+
     /// There was contact at `at`.
     pub(crate) fn renew(&self, at: Millis) {
         let known = self.contact();

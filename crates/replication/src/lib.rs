@@ -224,7 +224,8 @@ impl Replicator {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger).map_err(|e| RecoverError(e.to_string()))?;
-        let mut replicator = Replicator { node, settings, unwritten: None, applied: snapshot_index, installing: None };
+        let mut replicator =
+            Replicator { node, settings, unwritten: None, applied: snapshot_index, installing: None };
         replicator.draw_timeout();
         Ok(replicator)
     }

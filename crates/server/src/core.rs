@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::events::{self, QuotaLog};
 use crate::log_writer::{LogRequest, LogWriterHandle};
-use crate::peers::{Delivery, PeerEvent, Peers, Sent};
+use crate::membership_writer::MembershipWatch;
+use crate::peers::{Delivery, PeerEvent, Peers, Sent, Standing};
 use crate::roster::Roster;
 use crate::snapshots::{SnapshotJob, SnapshotRequest, ticket_from};
 use crate::worker::WorkerHandle;
@@ -72,6 +73,8 @@ pub(crate) struct CoreParts {
     pub(crate) workers: Vec<WorkerHandle>,
     /// The other servers, unless there can be none.
     pub(crate) peers: Option<(Arc<Peers>, Arc<Roster>)>,
+    /// What notices changes of the membership.
+    pub(crate) membership: MembershipWatch,
     /// How this server stands, for reports.
     pub(crate) status: Arc<Mutex<CoreStatus>>,
     /// The unit of raft's clock.
@@ -90,6 +93,7 @@ pub(crate) struct Core {
     state: SharedState,
     workers: Vec<WorkerHandle>,
     peers: Option<(Arc<Peers>, Arc<Roster>)>,
+    membership: MembershipWatch,
     status: Arc<Mutex<CoreStatus>>,
     tick_ms: Millis,
     /// Told once, when sessions can be served.
@@ -113,6 +117,7 @@ impl Core {
             state,
             workers,
             peers,
+            membership,
             status,
             tick_ms,
             serving,
@@ -126,6 +131,7 @@ impl Core {
             state,
             workers,
             peers,
+            membership,
             status,
             tick_ms,
             serving: Some(serving),
@@ -152,6 +158,7 @@ impl Core {
             self.hand_over(now);
             if is_tick {
                 *self.status.lock() = self.core.status();
+                self.watch_membership();
                 if let Some((peers, roster)) = &self.peers
                     && let Some(targets) = roster.changed_targets()
                 {
@@ -214,11 +221,14 @@ impl Core {
 
     fn peer(&mut self, event: PeerEvent, now: Millis) {
         match event {
-            PeerEvent::Up { hello, .. } => {
+            PeerEvent::Up { hello, standing, .. } => {
                 let (node, server) = (hello.from.node_id, hello.from.server_id);
                 self.servers.insert(node, server);
                 tracing::info!(server, node = format_args!("{node:016x}"), "link to server is up");
                 self.core.link_up(node, server, now);
+                if let Standing::NotMember { index } = standing {
+                    self.core.told_not_member(LogIndex(index));
+                }
             }
             PeerEvent::Down { server_id, node_id } => {
                 tracing::info!(server = server_id, "link to server is down");
@@ -253,6 +263,14 @@ impl Core {
                 tracing::warn!(index = ticket.index, %error, "cannot fetch the leader's snapshot; it offers another");
                 self.core.fetch_failed(LogIndex(ticket.index));
             }
+        }
+    }
+
+    fn watch_membership(&mut self) {
+        let Some((_, roster)) = &self.peers else { return };
+        let state = self.state.read();
+        if self.membership.look(state.membership(), state.last_zxid()) {
+            roster.look_again();
         }
     }
 

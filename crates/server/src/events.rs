@@ -54,6 +54,10 @@ pub(crate) fn news(news: &News) {
             "this server is behind and fetches a snapshot from the leader"
         ),
         News::Installed { index } => tracing::info!(%index, "a snapshot is in place; its clients come again"),
+        News::Removed => tracing::error!(
+            "this server has been removed from the ensemble: it serves no clients and may be stopped. Added again with \
+             reconfig it goes on with the data it has"
+        ),
         News::Membership(membership) => tracing::info!(
             voters = membership.voters.len(),
             learners = membership.learners.len(),

@@ -15,6 +15,7 @@ mod ensemble;
 mod events;
 mod log_writer;
 pub mod logging;
+mod membership_writer;
 pub mod metrics;
 pub mod peers;
 mod recovery;

@@ -102,12 +102,18 @@ impl Membership for Roster {
         if is_node || membership.members.is_empty() && from.cluster_id.is_some() {
             return Standing::Member;
         }
-        match membership.members.get(&from.server_id).map(|member| member.node) {
-            Some(Some(node)) if node == from.node_id => Standing::Member,
-            Some(Some(node_id)) if from.cluster_id.is_none() => Standing::Replaceable { node_id },
-            // Its first disk: the leader adds it. Or one that was a member once, or is one already and this server is
-            // behind: it is let in, and consensus judges whom to listen to.
-            Some(_) | None => Standing::Unknown,
+        if membership.server_of(from.node_id).is_some() {
+            return Standing::Member;
+        }
+        if from.cluster_id.is_some() {
+            // It was a member once, or is one already and this server is behind: it is let in, and consensus judges
+            // whom to listen to.
+            return Standing::NotMember { index: state.applied_index().0 };
+        }
+        match membership.members.get(&from.server_id).and_then(|member| member.node) {
+            Some(node_id) => Standing::Replaceable { node_id },
+            // Its first disk: the leader adds it.
+            None => Standing::Unknown,
         }
     }
 }

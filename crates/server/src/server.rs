@@ -34,6 +34,7 @@ use crate::config::{self, ServerConfig};
 use crate::core::{Core, CoreEvent, CoreParts};
 use crate::ensemble::{self, Opened};
 use crate::log_writer::{LogStats, LogWriter};
+use crate::membership_writer::{self, MembershipWriter};
 use crate::metrics::{HttpHandle, HttpServer, Metrics, Sources};
 use crate::peers::Peers;
 use crate::recovery::{self, RecoveryError};
@@ -77,6 +78,7 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    linearizable_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     acceptor: AcceptorHandle,
     acceptor_thread: Option<JoinHandle<()>>,
@@ -101,6 +103,7 @@ struct Parts {
     snapshot_writer: SnapshotWriter,
     snapshot_jobs: Receiver<SnapshotJob>,
     spares: SpareMaker,
+    membership_writer: Option<MembershipWriter>,
     core: Core,
     /// Hears once from the core, when sessions can be served.
     serving: Receiver<()>,
@@ -123,6 +126,7 @@ impl Server {
         // The ports first: of two servers started by mistake the second must not touch anything.
         let listener = Listener::bind(&config.listen)?;
         let address = listener.address()?;
+        let linearizable_address = listener.linearizable_address()?;
         let metrics_listener = match &config.metrics.prometheus {
             Some(endpoint) => Some(acceptor::bind(PortUse::Metrics, &endpoint.listen, METRICS_BACKLOG)?),
             None => None,
@@ -199,6 +203,7 @@ impl Server {
         let settings = core_settings(&config, recovered.identity.node_id);
         let core = DecidingCore::new(settings, replicator, replica, lease.clone(), worker_count, now);
         let status = Arc::new(Mutex::new(core.status()));
+        let (membership, membership_writer) = membership_writer::watch(&config, server_id(&config));
         let core = Core::new(CoreParts {
             events: core_events,
             core,
@@ -208,6 +213,7 @@ impl Server {
             state: state.clone(),
             workers: worker_handles.clone(),
             peers: peers.clone(),
+            membership,
             status: status.clone(),
             tick_ms: config.elections.tick.as_millis() as u64,
             serving: serving_sender,
@@ -240,6 +246,7 @@ impl Server {
         let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles)?;
         let mut server = Server {
             address,
+            linearizable_address,
             metrics_address,
             acceptor: acceptor_handle,
             acceptor_thread: None,
@@ -258,6 +265,7 @@ impl Server {
             snapshot_writer,
             snapshot_jobs,
             spares,
+            membership_writer,
             core,
             serving,
             metrics,
@@ -279,7 +287,7 @@ impl Server {
     /// Gives each part its thread. After an error [`stop`](Self::stop) ends those that have theirs.
     fn launch(&mut self, parts: Parts) -> Result<(), StartError> {
         let Parts { log_writer, snapshot_writer, snapshot_jobs, spares, core, serving, .. } = parts;
-        let Parts { metrics, http, reporter, questions, workers, acceptor, .. } = parts;
+        let Parts { metrics, http, reporter, questions, workers, acceptor, membership_writer, .. } = parts;
         // Before the data is served, so that a start that takes long can be watched.
         if let Some(http) = http {
             self.http_thread = Some(spawn("http", move || http.run())?);
@@ -292,6 +300,9 @@ impl Server {
                 None => tracing::info!("the next log segment can be prepared again"),
             });
         })?);
+        if let Some(writer) = membership_writer {
+            self.rest.push(spawn("membership", move || writer.run())?);
+        }
         self.rest.push(spawn("core", move || core.run())?);
         if self.peers.is_none() {
             // The core ends the process if it cannot get there.
@@ -315,6 +326,11 @@ impl Server {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect whose reads are all linearizable, if there is such a port.
+    pub fn linearizable_address(&self) -> Option<SocketAddr> {
+        self.linearizable_address
     }
 
     /// Where Prometheus finds `/metrics`, if it does.
@@ -439,6 +455,7 @@ fn core_settings(config: &ServerConfig, node_id: u64) -> CoreSettings {
             extended_types_enabled: tree.ttl_nodes,
             digest_enabled: tree.digest,
             reconfig_enabled: config.reconfig_enabled,
+            standalone_enabled: config.standalone_enabled,
             container_max_never_used_ms: tree
                 .cleaner
                 .max_never_used

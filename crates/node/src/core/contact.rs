@@ -170,7 +170,7 @@ impl Core {
                 break;
             }
             let Reached { at, barriers, .. } = self.contact.reached.pop_front().expect("just looked at");
-            if !self.status.diverged {
+            if !self.status.diverged && !self.status.removed {
                 self.lease.renew(at);
             }
             self.pass_barriers(barriers);
@@ -246,7 +246,9 @@ impl Core {
 
     /// Counts a follower's report.
     pub(super) fn take_report(&mut self, node: u64, report: Report, now: Millis) {
-        let Some(server) = self.server_of(node) else { return };
+        // One that was removed would believe that it still belongs here.
+        let is_node = self.membership.voters.contains(&node) || self.membership.learners.contains(&node);
+        let Some(server) = self.server_of(node).filter(|_| is_node) else { return };
         if let Some((index, digest)) = report.checkpoint {
             self.compare(node, index, digest);
         }

@@ -15,6 +15,8 @@ use crate::leader::Leader;
 const CAUGHT_UP_ENTRIES: u64 = 1_024;
 /// A reconfig waits this long for the servers it needs, counted from when one was last missing.
 const RECONFIG_PATIENCE_MS: Millis = 30_000;
+/// A leader this new may not have links to the servers that are there.
+const NEW_LEADER_MS: Millis = 2_000;
 /// How long a reconfig waits for every server it names before a majority of them is enough.
 const AWAIT_ABSENT_MS: Millis = 5_000;
 /// A server without a cluster that has not introduced itself for this long is gone.
@@ -31,6 +33,10 @@ pub(super) struct Reconfiguring {
     proposed: Option<(Millis, LogIndex)>,
     /// Servers have been missing, or are catching up, since.
     waiting_since: Option<Millis>,
+    /// When this server took office.
+    since: Millis,
+    /// The change that servers enough were there for when it began.
+    accepted: Option<LogIndex>,
     /// When to look again although nothing has applied, and the last index looked at.
     next_look: Millis,
     seen: LogIndex,
@@ -51,7 +57,7 @@ impl Core {
         drop(state);
         self.leader = Some(leader);
         self.is_office_stirred = true;
-        self.reconfiguring = Reconfiguring::default();
+        self.reconfiguring = Reconfiguring { since: now, ..Reconfiguring::default() };
         if is_standalone && !self.settings.own_members.is_empty() && self.replicator.is_alone() {
             let members = self.settings.own_members.clone();
             self.own_command(&Command::AdoptMembers { members });
@@ -121,18 +127,35 @@ impl Core {
         let waited = self.reconfiguring.waiting_since.map_or(0, |since| now.saturating_sub(since));
         let await_absent = waited < AWAIT_ABSENT_MS;
         let links = &self.links;
+        let node_of = |server| {
+            let linked = links.iter().find(|(_, link)| link.up && link.server == server);
+            let unborn = self.unborn.get(&server);
+            let unborn = unborn.filter(|(_, heard)| now.saturating_sub(*heard) < UNBORN_MS);
+            linked.map(|(&node, _)| node).or(unborn.map(|&(node, _)| node))
+        };
         let step = members.next_step(
             self.replicator.node_id(),
-            |server| {
-                let linked = links.iter().find(|(_, link)| link.up && link.server == server);
-                let unborn = self.unborn.get(&server);
-                let unborn = unborn.filter(|(_, heard)| now.saturating_sub(*heard) < UNBORN_MS);
-                linked.map(|(&node, _)| node).or(unborn.map(|&(node, _)| node))
+            node_of,
+            // One that has nothing yet is as far behind as can be, however short the log.
+            |node| {
+                let matched = progress.get(&node).map_or(0, |matched| matched.0);
+                matched > 0 && matched + CAUGHT_UP_ENTRIES >= last.0
             },
-            |node| progress.get(&node).is_some_and(|matched| matched.0 + CAUGHT_UP_ENTRIES >= last.0),
             await_absent,
         );
+        // As in ZooKeeper: a change that more than half of its voters are not there for is refused before it begins.
+        let is_new_change = begun.is_some() && begun != self.reconfiguring.accepted;
+        let me = self.replica.server();
+        let has_quorum =
+            !is_new_change || members.has_wanted_quorum(|server| server == me || node_of(server).is_some());
         drop(state);
+        if is_new_change && !has_quorum {
+            if now.saturating_sub(self.reconfiguring.since) >= NEW_LEADER_MS {
+                self.abandon(begun, now);
+            }
+            return;
+        }
+        self.reconfiguring.accepted = begun;
         match step {
             NextStep::Idle => {}
             NextStep::Change { change, server } => {
@@ -144,9 +167,10 @@ impl Core {
             }
             NextStep::HandOver { to } => {
                 let best = to.into_iter().filter(|node| links.get(node).is_some_and(|link| link.up));
-                if let Some(node) = best.max_by_key(|node| progress.get(node).copied())
-                    && self.replicator.may_propose()
-                {
+                let Some(node) = best.max_by_key(|node| progress.get(node).copied()) else {
+                    return self.wait_for_servers(begun, now);
+                };
+                if self.replicator.may_propose() {
                     self.replicator.transfer_leadership(node);
                 }
             }
@@ -156,18 +180,23 @@ impl Core {
                     self.reconfiguring.proposed = Some((now, self.replicator.last().0));
                 }
             }
-            NextStep::Wait { .. } => {
-                let since = *self.reconfiguring.waiting_since.get_or_insert(now);
-                if let Some(begun) = begun
-                    && now.saturating_sub(since) > RECONFIG_PATIENCE_MS
-                {
-                    let error = ErrorCode::NewConfigNoQuorum;
-                    self.own_command(&Command::AbandonReconfig { begun, error });
-                    self.reconfiguring.proposed = Some((now, last));
-                }
-                return;
-            }
+            NextStep::Wait { .. } => return self.wait_for_servers(begun, now),
         }
+        self.reconfiguring.waiting_since = None;
+    }
+
+    /// Gives a change up if the servers it needs do not come.
+    fn wait_for_servers(&mut self, begun: Option<LogIndex>, now: Millis) {
+        let since = *self.reconfiguring.waiting_since.get_or_insert(now);
+        if now.saturating_sub(since) > RECONFIG_PATIENCE_MS {
+            self.abandon(begun, now);
+        }
+    }
+
+    fn abandon(&mut self, begun: Option<LogIndex>, now: Millis) {
+        let Some(begun) = begun else { return };
+        self.own_command(&Command::AbandonReconfig { begun, error: ErrorCode::NewConfigNoQuorum });
+        self.reconfiguring.proposed = Some((now, self.replicator.last().0));
         self.reconfiguring.waiting_since = None;
     }
 
@@ -175,12 +204,12 @@ impl Core {
     pub(super) fn replace(&mut self, server: u8, node: u64) {
         let state = self.replica.state().read();
         let old = state.membership().members.get(&server).and_then(|member| member.node);
-        let is_pending = state.membership().pending.is_some();
+        let may_replace = state.membership().may_replace(server, node);
         drop(state);
         let is_there = old.is_some_and(|old| {
             self.links.get(&old).is_some_and(|link| link.up) || old == self.replicator.node_id()
         });
-        if old.is_some() && old != Some(node) && !is_there && !is_pending {
+        if old.is_some() && may_replace && !is_there {
             self.own_command(&Command::BeginReplace { server, node });
         }
     }

@@ -51,7 +51,8 @@ impl World {
             let settings = ostler_replication::Settings::new(id);
             let replicator = Replicator::new(settings, recovered, &membership).unwrap();
             let inbox = Arc::new(Inbox::default());
-            let settings = ReplicaSettings { server: id as u8, nonce: id, snap_count: 100_000, snap_bytes: None };
+            let settings =
+                ReplicaSettings { server: id as u8, nonce: id, snap_count: 100_000, snap_bytes: None };
             let replica = Replica::new(settings, state, vec![inbox.clone()]);
             let settings = CoreSettings {
                 replicated: Settings::default(),
@@ -87,7 +88,9 @@ impl World {
     fn settle(&mut self) {
         let mut is_busy = true;
         while std::mem::take(&mut is_busy) {
-            for node in (1..=self.cores.len() as u64).filter(|node| !self.dead.contains(node)).collect::<Vec<_>>() {
+            for node in
+                (1..=self.cores.len() as u64).filter(|node| !self.dead.contains(node)).collect::<Vec<_>>()
+            {
                 let now = self.now;
                 self.core(node).advance(now, now as i64).unwrap();
                 for effect in self.core(node).take_effects() {
@@ -123,7 +126,9 @@ impl World {
         for _ in 0..ms / TICK_MS {
             self.now += TICK_MS;
             let now = self.now;
-            for node in (1..=self.cores.len() as u64).filter(|node| !self.dead.contains(node)).collect::<Vec<_>>() {
+            for node in
+                (1..=self.cores.len() as u64).filter(|node| !self.dead.contains(node)).collect::<Vec<_>>()
+            {
                 self.core(node).tick(now);
             }
             self.settle();
@@ -148,8 +153,7 @@ impl World {
     fn ask_session(&mut self, node: u64) {
         let now = self.now;
         let connection = ConnToken { id: ConnId(0), serial: 1 };
-        let create =
-            Handshake::Create { connection, timeout_ms: 4_000, secret_hash: [0; 32], received: now };
+        let create = Handshake::Create { connection, timeout_ms: 4_000, secret_hash: [0; 32], received: now };
         let requests = ShardRequests {
             shard: ShardId(0),
             commands: Default::default(),
@@ -171,7 +175,11 @@ impl World {
             PeerFrame::Report(report) => Some(report.number),
             _ => None,
         };
-        self.sent.iter().filter(|(sender, ..)| *sender == from).filter_map(|(.., frame)| number(frame)).collect()
+        self.sent
+            .iter()
+            .filter(|(sender, ..)| *sender == from)
+            .filter_map(|(.., frame)| number(frame))
+            .collect()
     }
 }
 
@@ -222,7 +230,11 @@ fn a_server_that_does_not_lead_is_not_asked_twice_in_a_term() {
     world.ask_session(2);
     world.settle();
     let forwards = |world: &World| {
-        world.sent.iter().filter(|(from, _, frame)| *from == 2 && matches!(frame, PeerFrame::Forward { .. })).count()
+        world
+            .sent
+            .iter()
+            .filter(|(from, _, frame)| *from == 2 && matches!(frame, PeerFrame::Forward { .. }))
+            .count()
     };
     assert_eq!(forwards(&world), 1);
     let (term, now) = (world.core(2).replicator.term(), world.now);
@@ -280,7 +292,8 @@ fn requests_from_before_a_snapshot_are_dropped_with_their_connections() {
         commands.push_command(&Command::Refused { session, generation, sequence, error });
         let (shard, heard_through, now) = (ShardId(0), world.now, world.now);
         let (handshakes, touches, barrier) = (vec![], vec![], None);
-        let requests = ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs };
+        let requests =
+            ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs };
         world.core(2).receive(requests, now);
         assert_eq!(world.core(2).replica.pending().1, groups);
     }

@@ -37,6 +37,7 @@ pub(super) fn resolve(reader: &mut Reader, around: &Around<'_>) -> Option<Server
     let metrics = metrics(reader);
     let words = whitelist(reader, read_only_mode);
     let reconfig_enabled = reader.switch("reconfigEnabled");
+    let standalone_enabled = reader.switch("standaloneEnabled");
     let elections = elections(reader);
     let snapshot_rate = reader.number("ostler.snapshotBytesPerSecond", 0..=i64::MAX).unsigned_abs();
     let peer_versions = peer_versions(reader);
@@ -56,6 +57,7 @@ pub(super) fn resolve(reader: &mut Reader, around: &Around<'_>) -> Option<Server
         words,
         read_only_mode,
         reconfig_enabled,
+        standalone_enabled,
         ensemble,
         elections,
         snapshot_bytes_per_second: NonZeroU64::new(snapshot_rate),

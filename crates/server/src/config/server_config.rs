@@ -35,6 +35,8 @@ pub struct ServerConfig {
     /// `reconfigEnabled`: whether `reconfig` may change the membership, which then is also written to the files it
     /// came from; otherwise it is answered RECONFIGDISABLED.
     pub reconfig_enabled: bool,
+    /// `standaloneEnabled`: a `reconfig` must leave two voters; without it one is enough.
+    pub standalone_enabled: bool,
     /// The `server.N` lines; `None` if there are none: a server without an address for others, which cannot grow.
     pub ensemble: Option<EnsembleConfig>,
     /// `ostler.tickMs`, `ostler.electionTicks`, `ostler.heartbeatTicks`.

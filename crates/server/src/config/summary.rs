@@ -35,6 +35,7 @@ fn settings(config: &ServerConfig) -> Vec<(&'static str, Value)> {
         words,
         read_only_mode,
         reconfig_enabled,
+        standalone_enabled,
         ensemble,
         elections,
         snapshot_bytes_per_second,
@@ -56,6 +57,7 @@ fn settings(config: &ServerConfig) -> Vec<(&'static str, Value)> {
     all.push(("4lw.commands.whitelist", json!(words.to_string())));
     all.push(("readonlymode.enabled", json!(read_only_mode)));
     all.push(("reconfigEnabled", json!(reconfig_enabled)));
+    all.push(("standaloneEnabled", json!(standalone_enabled)));
     all.extend(ensemble_settings(ensemble.as_ref()));
     let ElectionTiming { tick, election_ticks, heartbeat_ticks } = elections;
     all.push(("ostler.tickMs", millis(*tick)));

@@ -74,13 +74,19 @@ impl Metrics {
         snapshots.reset();
     }
 
+    /// Whether there are other servers, or have been when this one started.
+    fn in_ensemble(&self) -> bool {
+        let status = self.sources.status.lock();
+        self.sources.in_ensemble || status.membership.voters.len() + status.membership.learners.len() > 1
+    }
+
     /// What this server is; `None` while it is out of touch with a majority.
     pub(crate) fn mode(&self) -> Option<Mode> {
-        let Sources { status, lease, in_ensemble, .. } = &self.sources;
-        let status = status.lock();
-        if !in_ensemble && status.membership.voters.len() + status.membership.learners.len() <= 1 {
+        let Sources { status, lease, .. } = &self.sources;
+        if !self.in_ensemble() {
             return Some(Mode::Standalone);
         }
+        let status = status.lock();
         if !status.serving || !lease.holds_for_all(clock::now()) {
             return None;
         }
@@ -215,7 +221,7 @@ impl Metrics {
             Metric::gauge("ostler_applied_index", "The last log entry applied", applied),
         ]);
         rows.extend(self.quotas());
-        if self.sources.in_ensemble {
+        if self.in_ensemble() {
             rows.extend(self.ensemble());
         }
         rows

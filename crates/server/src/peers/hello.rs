@@ -93,6 +93,12 @@ pub enum Standing {
     },
     /// Neither its server id nor its node id is known here.
     Unknown,
+    /// It has been in this cluster and is not among its nodes after this entry of the log. If it does not know that
+    /// entry yet, it has been removed.
+    NotMember {
+        /// The last entry that the server reached has applied.
+        index: u64,
+    },
     /// It must not be talked to; the text says why and what to do, as a sentence without a full stop.
     Refused(RefusalCode, String),
 }
@@ -243,12 +249,13 @@ fn encode_hello(kind: u8, hello: &Hello, version: u16, standing: Option<&Standin
         Purpose::Link => 1,
         Purpose::Snapshot => 2,
     };
-    let (standing, replaced) = match standing {
+    let (standing, about) = match standing {
         None => (0, 0),
         Some(Standing::Unborn) => (1, 0),
         Some(Standing::Member) => (2, 0),
         Some(Standing::Replaceable { node_id }) => (3, *node_id),
         Some(Standing::Unknown) => (4, 0),
+        Some(Standing::NotMember { index }) => (5, *index),
         Some(Standing::Refused(..)) => unreachable!("a refusal is sent instead"),
     };
     let mut out = Vec::with_capacity(FIXED + software.len() + members.len());
@@ -266,8 +273,8 @@ fn encode_hello(kind: u8, hello: &Hello, version: u16, standing: Option<&Standin
     debug_assert_eq!(out.len(), FIXED);
     out.extend_from_slice(software.as_bytes());
     out.extend_from_slice(members.as_bytes());
-    if standing == 3 {
-        out.extend_from_slice(&replaced.to_le_bytes());
+    if matches!(standing, 3 | 5) {
+        out.extend_from_slice(&about.to_le_bytes());
     }
     out
 }
@@ -321,6 +328,10 @@ fn decode_hello(answer: bool, bytes: &[u8]) -> Result<Greeting, BadGreeting> {
             Standing::Replaceable { node_id: u64::from_le_bytes(*node_id) }
         }
         4 => Standing::Unknown,
+        5 => {
+            let (index, _) = rest.split_first_chunk().ok_or(BadGreeting("the index is missing"))?;
+            Standing::NotMember { index: u64::from_le_bytes(*index) }
+        }
         _ => return Err(BadGreeting("an answer without a known standing")),
     };
     Ok(Greeting::Answer { hello, version: half(6), standing })
@@ -404,6 +415,7 @@ pub(super) mod tests {
             Greeting::Answer { hello: hello(), version: 1, standing: Standing::Member },
             Greeting::Answer { hello: hello(), version: 1, standing: Standing::Unknown },
             Greeting::Answer { hello: hello(), version: 1, standing: Standing::Replaceable { node_id: 9 } },
+            Greeting::Answer { hello: hello(), version: 1, standing: Standing::NotMember { index: 7 } },
             Greeting::Refusal(Refusal { code: RefusalCode::Other(200), reason: String::new() }),
         ] {
             assert_eq!(Greeting::decode(&greeting.encode()), Ok(greeting));

@@ -104,6 +104,13 @@ impl Connected {
         }
     }
 
+    /// Ends the links of all servers that are not `wanted`.
+    pub(super) fn keep(&mut self, wanted: impl Fn(u8) -> bool) {
+        for (_, incoming) in self.by_server.extract_if(|&server, _| !wanted(server)) {
+            incoming.task.abort();
+        }
+    }
+
     /// Ends all links that have come in.
     pub(super) fn close_all(&mut self) {
         for (_, incoming) in self.by_server.drain() {

@@ -150,7 +150,12 @@ pub(super) async fn run(
     let mut fetching: Option<JoinHandle<()>> = None;
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Targets(targets) => dialers.set(targets),
+            Command::Targets(targets) => {
+                // A server that is not wanted any more comes again, and then hears what it is.
+                let wanted = |server| targets.iter().any(|target| target.server_id == server);
+                shared.connected.borrow_mut().keep(wanted);
+                dialers.set(targets);
+            }
             Command::Myself(myself) => {
                 let identity = |myself: &Myself| (myself.cluster_id, myself.node_id, myself.server_id);
                 let changed = identity(&myself) != identity(&shared.myself.borrow());

@@ -10,7 +10,6 @@ const NO_ELECTION_PORT: &str =
 const ONE_SOURCE: &str = "observers are fed by the leader, like followers";
 const AS_OTHERS: &str = "observers find and follow the leader as other servers do";
 const OWN_LINKS: &str = "connections between servers are Ostler's own, with nothing of this kind to tune";
-const ALWAYS_ONE: &str = "one server is an ensemble of one here; there is no second mode";
 const RATE: &str =
     "what is sent to servers that lag is limited in bytes per second: ostler.snapshotBytesPerSecond";
 
@@ -69,12 +68,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .alias(&["observer.syncEnabled"]),
     no_effect("observerMasterPort", "0", "port", "followers serve observers", ONE_SOURCE),
-    no_effect(
+    honoured(
         "standaloneEnabled",
         "true",
         "true/false",
-        "run a single server without quorum code",
-        ALWAYS_ONE,
+        "a `reconfig` must leave at least two participants; false: at least one. One server alone runs the same code as an ensemble either way",
     ),
     honoured(
         "reconfigEnabled",

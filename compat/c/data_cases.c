@@ -349,6 +349,7 @@ static void auth_digest(void) {
     SAME(acl.count, 1);
     SAME_TEXT(acl.data[0].id.scheme, "digest");
     CHECK(strncmp(acl.data[0].id.id, "pat:", 4) == 0);
+    catch_up(other);
     char data[4];
     int length = sizeof data;
     SAME(zoo_get(other->handle, under(path, "mine"), 0, data, &length, NULL), ZNOAUTH);

@@ -40,6 +40,9 @@ pub use ostler_replication::HardState;
 const MAX_ROUNDS_AT_DISK: usize = 2;
 /// After the leader's process has died, the servers stand for election one after the other, this far apart.
 const CAMPAIGN_STAGGER_MS: Millis = 30;
+/// How often each of them does, in turn, until there is a leader. One that is early is not heard by those who do not yet
+/// know that the leader is gone, and the next one's log may be too short. After that the usual timeout decides.
+const CAMPAIGNS: u8 = 4;
 /// Commands in one forwarded frame, bytes; a single group of commands may overshoot it.
 const FORWARD_BYTES: usize = 1 << 20;
 /// A follower that is to fetch a snapshot and has not been heard of for this long is offered another one.
@@ -276,6 +279,8 @@ pub struct Core {
     snapshot_running: bool,
     /// When to stand for election because the leader's process has died.
     campaign_at: Option<Millis>,
+    /// How often it still does.
+    campaigns_left: u8,
     membership: Membership,
     reconfiguring: office::Reconfiguring,
     /// Whether the leader may have something of its own to do at once.
@@ -314,6 +319,7 @@ impl Core {
             install: None,
             snapshot_running: false,
             campaign_at: None,
+            campaigns_left: 0,
             membership,
             reconfiguring: office::Reconfiguring::default(),
             is_office_stirred: false,
@@ -331,7 +337,8 @@ impl Core {
 
     /// Takes what a shard has.
     pub fn receive(&mut self, requests: ShardRequests, now: Millis) {
-        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } = requests;
+        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } =
+            requests;
         self.contact.heard(shard, touches, heard_through, barrier);
         self.replica.receive(shard, commands, handshakes, installs, now);
     }
@@ -365,6 +372,8 @@ impl Core {
         if let Some(leader) = &mut self.leader {
             leader.expiry.interrupted(server, now);
         }
+        // It belongs to the cluster now.
+        self.unborn.remove(&server);
         self.link_changed(node);
     }
 
@@ -420,12 +429,22 @@ impl Core {
         if let Some(rank) = voters.iter().position(|&node| node == me) {
             // Each term another one begins.
             let turn = (rank + self.replicator.term().0 as usize) % voters.len();
-            let at = now + turn as Millis * CAMPAIGN_STAGGER_MS;
-            self.campaign_at = Some(at);
-            if at <= now {
-                self.campaign_at = None;
-                self.replicator.campaign();
-            }
+            self.campaign_at = Some(now + turn as Millis * CAMPAIGN_STAGGER_MS);
+            self.campaigns_left = CAMPAIGNS;
+            self.campaign_if_due(now);
+        }
+    }
+
+    fn campaign_if_due(&mut self, now: Millis) {
+        if self.campaign_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.campaigns_left -= 1;
+        let turns = self.membership.voters.len().max(1) as Millis;
+        let again = now + turns * CAMPAIGN_STAGGER_MS;
+        self.campaign_at = (self.campaigns_left > 0).then_some(again);
+        if self.replicator.leader().is_none() {
+            self.replicator.campaign();
         }
     }
 
@@ -600,12 +619,7 @@ impl Core {
     /// # Errors
     /// This server must stop.
     pub fn advance(&mut self, now: Millis, wall_ms: i64) -> Result<(), CoreError> {
-        if self.campaign_at.is_some_and(|at| at <= now) {
-            self.campaign_at = None;
-            if self.replicator.leader().is_none() {
-                self.replicator.campaign();
-            }
-        }
+        self.campaign_if_due(now);
         self.is_office_stirred = true;
         loop {
             self.notice_leader(now);
@@ -875,3 +889,6 @@ impl Core {
         of_member.or_else(|| self.links.get(&node).map(|link| link.server))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,6 +200,13 @@ impl Shard {
         id
     }
 
+    /// A client has connected where every read shows what was committed anywhere before it was received.
+    pub fn open_linearizable(&mut self, peer: SocketAddr, now: Millis) -> ConnId {
+        let id = self.open(peer, now);
+        self.connections[id.0 as usize].is_linearizable = true;
+        id
+    }
+
     /// Bytes have arrived on a connection; all that its socket held.
     pub fn receive(&mut self, id: ConnId, bytes: &[u8], now: Millis) {
         let state = self.state.clone();

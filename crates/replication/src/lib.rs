@@ -224,14 +224,16 @@ impl Replicator {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger).map_err(|e| RecoverError(e.to_string()))?;
-        let mut replicator = Replicator { node, settings, unwritten: None, applied: snapshot_index, installing: None };
+        let mut replicator =
+            Replicator { node, settings, unwritten: None, applied: snapshot_index, installing: None };
         replicator.draw_timeout();
         Ok(replicator)
     }
 
-    /// Stands for election now instead of waiting for a timeout. The only voter wins at once.
+    /// Stands for election now instead of waiting for a timeout. The only voter wins at once. One that has been assured
+    /// of a majority and waits for its votes goes on waiting.
     pub fn campaign(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || self.node.raft.state == StateRole::Candidate {
             return;
         }
         // Refused only while membership entries wait to be applied; the timeout tries again.

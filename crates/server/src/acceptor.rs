@@ -14,8 +14,9 @@ use crate::admission::{Gate, Refusal};
 use crate::config::{ListenAddress, ListenConfig};
 use crate::worker::{WorkerHandle, WorkerMessage};
 
-const LISTENER: Token = Token(0);
-const WAKE: Token = Token(1);
+const WAKE: Token = Token(0);
+/// The first listener; the others follow.
+const LISTENER: usize = 1;
 /// Connections the kernel keeps waiting for us; it caps this at `net.core.somaxconn`. ZooKeeper leaves it at
 /// Java's 50, which a reconnect storm overruns at once.
 const DEFAULT_BACKLOG: i32 = 4096;
@@ -36,6 +37,8 @@ pub struct ListenError {
 pub(crate) enum PortUse {
     /// `clientPort`.
     Clients,
+    /// `linearizableClientPort`.
+    Linearizable,
     /// `metricsProvider.httpPort`.
     Metrics,
 }
@@ -44,6 +47,7 @@ impl PortUse {
     fn purpose(self) -> &'static str {
         match self {
             PortUse::Clients => "",
+            PortUse::Linearizable => " for linearizable reads",
             PortUse::Metrics => " for metrics",
         }
     }
@@ -52,6 +56,7 @@ impl PortUse {
     fn settings(self) -> (&'static str, &'static str) {
         match self {
             PortUse::Clients => ("clientPort or --listen", "clientPortAddress or --listen"),
+            PortUse::Linearizable => ("linearizableClientPort", "clientPortAddress or --listen"),
             PortUse::Metrics => ("metricsProvider.httpPort", "metricsProvider.httpHost"),
         }
     }
@@ -70,19 +75,30 @@ fn remedy(port_use: PortUse, error: &std::io::Error) -> String {
     }
 }
 
-/// The client port, open but not yet served.
+/// The client ports, open but not yet served.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: std::net::TcpListener,
+    linearizable: Option<std::net::TcpListener>,
     keep_alive: bool,
 }
 
 impl Listener {
-    /// Opens the port. Until [`Acceptor::run`] the kernel queues who connects.
+    /// Opens the ports. Until [`Acceptor::run`] the kernel queues who connects.
     pub(crate) fn bind(config: &ListenConfig) -> Result<Listener, ListenError> {
         let backlog = config.backlog.map_or(DEFAULT_BACKLOG, |n| n.get() as i32);
         let socket = bind(PortUse::Clients, &config.client, backlog)?;
-        Ok(Listener { socket, keep_alive: config.tcp_keep_alive })
+        let linearizable = config
+            .linearizable
+            .as_ref()
+            .map(|address| bind(PortUse::Linearizable, address, backlog))
+            .transpose()?;
+        Ok(Listener { socket, linearizable, keep_alive: config.tcp_keep_alive })
+    }
+
+    /// Where reads are linearizable, if there is such a port.
+    pub(crate) fn linearizable_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.linearizable.as_ref().map(std::net::TcpListener::local_addr).transpose()
     }
 
     pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
@@ -130,7 +146,8 @@ fn bind_first(address: &ListenAddress, backlog: i32) -> std::io::Result<std::net
 /// See the module's documentation.
 pub(crate) struct Acceptor {
     poll: Poll,
-    listener: mio::net::TcpListener,
+    /// With whether it is the one for linearizable reads.
+    listeners: Vec<(mio::net::TcpListener, bool)>,
     keep_alive: bool,
     gate: Arc<Gate>,
     workers: Vec<(WorkerHandle, Arc<ShardStats>)>,
@@ -161,10 +178,15 @@ impl Acceptor {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let keep_alive = listener.keep_alive;
-        let mut listener = mio::net::TcpListener::from_std(listener.socket);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let sockets = [Some((listener.socket, false)), listener.linearizable.map(|socket| (socket, true))];
+        let mut listeners = Vec::new();
+        for (index, (socket, is_linearizable)) in sockets.into_iter().flatten().enumerate() {
+            let mut listener = mio::net::TcpListener::from_std(socket);
+            poll.registry().register(&mut listener, Token(LISTENER + index), Interest::READABLE)?;
+            listeners.push((listener, is_linearizable));
+        }
         let stop = Arc::new(AtomicBool::new(false));
-        let acceptor = Acceptor { poll, listener, keep_alive, gate, workers, next: 0, stop: stop.clone() };
+        let acceptor = Acceptor { poll, listeners, keep_alive, gate, workers, next: 0, stop: stop.clone() };
         Ok((acceptor, AcceptorHandle { stop, waker }))
     }
 
@@ -180,24 +202,34 @@ impl Acceptor {
                 crate::exit(crate::EXIT_FAILURE);
             }
             retry = None;
-            loop {
-                match self.listener.accept() {
-                    Ok((stream, peer)) => self.admit(stream, peer),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    // The client was gone before we came to it.
-                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                    Err(error) => {
-                        tracing::error!(%error, "cannot accept connections; if this says \"too many open files\", raise the limit (ulimit -n)");
-                        retry = Some(BACK_OFF);
-                        break;
-                    }
+            for index in 0..self.listeners.len() {
+                if !self.accept_all(index) {
+                    retry = Some(BACK_OFF);
                 }
             }
         }
     }
 
-    fn admit(&mut self, stream: mio::net::TcpStream, peer: SocketAddr) {
+    /// Accepts whoever waits at a port; returns whether that was possible.
+    fn accept_all(&mut self, index: usize) -> bool {
+        loop {
+            let (listener, is_linearizable) = &self.listeners[index];
+            let is_linearizable = *is_linearizable;
+            match listener.accept() {
+                Ok((stream, peer)) => self.admit(stream, peer, is_linearizable),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The client was gone before we came to it.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections; if this says \"too many open files\", raise the limit (ulimit -n)");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: mio::net::TcpStream, peer: SocketAddr, is_linearizable: bool) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         if let Err(refusal) = self.gate.admit(peer.ip()) {
             match refusal {
@@ -222,6 +254,6 @@ impl Acceptor {
             .min_by_key(|&i| self.workers[i].1.connections.get())
             .expect("there is a worker");
         self.next = (chosen + 1) % count;
-        self.workers[chosen].0.send(WorkerMessage::Accepted(stream.into(), peer));
+        self.workers[chosen].0.send(WorkerMessage::Accepted { stream: stream.into(), peer, is_linearizable });
     }
 }

@@ -108,6 +108,9 @@ impl StartMessage {
     fn print(self, server: &Server) {
         let address = server.address();
         tracing::info!(%address, "serving");
+        if let Some(address) = server.linearizable_address() {
+            tracing::info!(%address, "serving linearizable reads");
+        }
         if let Some(address) = server.metrics_address() {
             tracing::info!(%address, path = "/metrics", "serving metrics over plain HTTP, to whoever can reach it");
         }

@@ -78,6 +78,7 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    linearizable_address: Option<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     acceptor: AcceptorHandle,
     acceptor_thread: Option<JoinHandle<()>>,
@@ -125,6 +126,7 @@ impl Server {
         // The ports first: of two servers started by mistake the second must not touch anything.
         let listener = Listener::bind(&config.listen)?;
         let address = listener.address()?;
+        let linearizable_address = listener.linearizable_address()?;
         let metrics_listener = match &config.metrics.prometheus {
             Some(endpoint) => Some(acceptor::bind(PortUse::Metrics, &endpoint.listen, METRICS_BACKLOG)?),
             None => None,
@@ -244,6 +246,7 @@ impl Server {
         let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles)?;
         let mut server = Server {
             address,
+            linearizable_address,
             metrics_address,
             acceptor: acceptor_handle,
             acceptor_thread: None,
@@ -323,6 +326,11 @@ impl Server {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect whose reads are all linearizable, if there is such a port.
+    pub fn linearizable_address(&self) -> Option<SocketAddr> {
+        self.linearizable_address
     }
 
     /// Where Prometheus finds `/metrics`, if it does.

@@ -35,7 +35,14 @@ const LAST_OUTPUT_MS: Millis = 5_000;
 /// What other threads ask of a worker.
 pub(crate) enum WorkerMessage {
     /// Serve this connection.
-    Accepted(std::net::TcpStream, SocketAddr),
+    Accepted {
+        /// Its socket.
+        stream: std::net::TcpStream,
+        /// Where it comes from.
+        peer: SocketAddr,
+        /// Whether it came to the port for linearizable reads.
+        is_linearizable: bool,
+    },
     /// Answer a four-letter word.
     Answer(ConnToken, Vec<u8>),
     /// Describe the connections.
@@ -198,7 +205,9 @@ impl Worker {
     fn take_messages(&mut self, now: Millis) -> Option<()> {
         loop {
             match self.messages.try_recv() {
-                Ok(WorkerMessage::Accepted(stream, peer)) => self.accept(stream, peer, now),
+                Ok(WorkerMessage::Accepted { stream, peer, is_linearizable }) => {
+                    self.accept(stream, peer, is_linearizable, now);
+                }
                 Ok(WorkerMessage::Answer(token, text)) => self.shard.answer_text(token, &text),
                 // Whoever asked may have given up.
                 Ok(WorkerMessage::Connections(reply)) => {
@@ -222,13 +231,17 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self, stream: std::net::TcpStream, peer: SocketAddr, now: Millis) {
+    fn accept(&mut self, stream: std::net::TcpStream, peer: SocketAddr, is_linearizable: bool, now: Millis) {
         if self.stopping {
             self.gate.closed(peer.ip());
             return;
         }
         let mut stream = TcpStream::from_std(stream);
-        let id = self.shard.open(peer, now);
+        let id = if is_linearizable {
+            self.shard.open_linearizable(peer, now)
+        } else {
+            self.shard.open(peer, now)
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, Token(id.0 as usize), interest) {
             tracing::warn!(%peer, %error, "cannot watch a new connection, closing it");

@@ -48,8 +48,9 @@ impl World {
 
     /// Since when nothing has been wrong with servers and their network.
     pub(crate) fn steady_since(&self) -> Micros {
-        let is_whole = self.servers.iter().all(|server| server.process.is_some() && server.paused_until <= self.now)
-            && self.network.is_whole(self.now);
+        let is_whole =
+            self.servers.iter().all(|server| server.process.is_some() && server.paused_until <= self.now)
+                && self.network.is_whole(self.now);
         if is_whole { self.trouble_until.min(self.now) } else { self.now }
     }
 
@@ -86,7 +87,7 @@ impl World {
 
     fn end_process(&mut self, server: usize) {
         self.die(server);
-        let down = if self.random.chance(70) {
+        let down = if self.options.scenario == Scenario::LeaderChanges || self.random.chance(70) {
             self.random.between(50_000, 2 * SECOND)
         } else {
             self.random.between(2 * SECOND, 12 * SECOND)
@@ -96,14 +97,17 @@ impl World {
     }
 
     fn leader(&self) -> Option<usize> {
-        self.servers.iter().position(|server| {
-            server.process.as_ref().is_some_and(|process| process.core.status().is_leader)
-        })
+        self.servers
+            .iter()
+            .position(|server| server.process.as_ref().is_some_and(|process| process.core.status().is_leader))
     }
 
     /// The leader's process ends, or hands over and ends; everything else is well.
     fn leader_goes(&mut self) {
         let Some(server) = self.leader() else { return };
+        if self.servers.iter().any(|server| server.process.is_none()) {
+            return;
+        }
         self.is_gentle_death = true;
         if self.random.chance(50) {
             self.end_process(server);
@@ -179,7 +183,11 @@ impl World {
             }
             75..85 => {
                 let extra = self.random.between(5_000, 900_000);
-                self.note(format_args!("disk of s{number} slow by {} ms for {} ms", extra / 1_000, length / 1_000));
+                self.note(format_args!(
+                    "disk of s{number} slow by {} ms for {} ms",
+                    extra / 1_000,
+                    length / 1_000
+                ));
                 self.servers[server].slow_disk = (until, extra);
                 self.trouble(until + extra);
             }

@@ -8,7 +8,7 @@ fn complaint(plant: Plant, seeds: std::ops::Range<u64>) -> Option<String> {
         .map(|seed| Options {
             plant: Some(plant),
             scenario: Scenario::Chaos,
-            minutes_ms: 20_000,
+            faults_ms: 20_000,
             ..Options::new(seed)
         })
         .find_map(|options| run(options, false).err().map(|failure| failure.why))
@@ -21,16 +21,19 @@ fn found(plant: Plant, words: &[&str]) {
 
 #[test]
 fn answers_before_they_are_durable() {
-    found(Plant::AnsweredBeforeDurable, &[
-        "has applied entry",
-        "is gone",
-        "can be",
-        "has stopped",
-        "does not start",
-        "acknowledged",
-        "is shown zxid",
-        "has another state",
-    ]);
+    found(
+        Plant::AnsweredBeforeDurable,
+        &[
+            "has applied entry",
+            "is gone",
+            "can be",
+            "has stopped",
+            "does not start",
+            "acknowledged",
+            "is shown zxid",
+            "has another state",
+        ],
+    );
 }
 
 #[test]

@@ -116,8 +116,14 @@ impl Core {
         }
         let begun = members.pending.as_ref().map(|pending| pending.begun);
         let last = self.replicator.last().0;
-        let progress: BTreeMap<u64, LogIndex> =
-            self.replicator.progress().iter().map(|peer| (peer.node, peer.matched)).collect();
+        // Whose log has not begun, or is to be replaced by a snapshot, is not caught up however short the log is.
+        let progress: BTreeMap<u64, LogIndex> = self
+            .replicator
+            .progress()
+            .iter()
+            .filter(|peer| !peer.in_snapshot && peer.matched > LogIndex(0))
+            .map(|peer| (peer.node, peer.matched))
+            .collect();
         let waited = self.reconfiguring.waiting_since.map_or(0, |since| now.saturating_sub(since));
         let await_absent = waited < AWAIT_ABSENT_MS;
         let links = &self.links;
@@ -130,7 +136,11 @@ impl Core {
         let step = members.next_step(
             self.replicator.node_id(),
             node_of,
-            |node| progress.get(&node).is_some_and(|matched| matched.0 + CAUGHT_UP_ENTRIES >= last.0),
+            // One that has nothing yet is as far behind as can be, however short the log.
+            |node| {
+                let matched = progress.get(&node).map_or(0, |matched| matched.0);
+                matched > 0 && matched + CAUGHT_UP_ENTRIES >= last.0
+            },
             await_absent,
         );
         // As in ZooKeeper: a change that more than half of its voters are not there for is refused before it begins.

@@ -210,7 +210,11 @@ impl Member {
         }
     }
 
-    pub async fn try_connect(&self, timeout_ms: u64, resume: Option<Session>) -> Result<Client, ConnectError> {
+    pub async fn try_connect(
+        &self,
+        timeout_ms: u64,
+        resume: Option<Session>,
+    ) -> Result<Client, ConnectError> {
         let options = ConnectOptions {
             session_timeout: Duration::from_millis(timeout_ms),
             resume,

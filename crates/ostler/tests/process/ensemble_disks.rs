@@ -98,7 +98,11 @@ fn a_server_with_the_data_of_another_cluster_is_refused_on_both_sides() {
     ensemble.servers[2].start();
     for server in &ensemble.servers {
         server.wait_for_log("but server");
-        assert!(server.log().contains("belongs to cluster") && server.log().contains("remedy"), "{}", server.log());
+        assert!(
+            server.log().contains("belongs to cluster") && server.log().contains("remedy"),
+            "{}",
+            server.log()
+        );
     }
     block_on(async {
         write(&ensemble.servers[0].client().await, "meanwhile", 10).await;

@@ -81,7 +81,8 @@ fn clients_of_other_servers_do_not_notice_a_rolling_restart() {
 fn a_leader_that_is_paused_for_longer_than_the_session_timeout_breaks_no_promise() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start(dir.path(), &["tickTime=500"]);
-    let arguments = ["--action", "stop-leader", "--rounds", "1", "--stop", "5", "--session-timeout-ms", "4000"];
+    let arguments =
+        ["--action", "stop-leader", "--rounds", "1", "--stop", "5", "--session-timeout-ms", "4000"];
     dev.failover(&arguments);
 }
 

@@ -8,6 +8,7 @@ mod ensemble_clients;
 mod ensemble_disks;
 mod ensemble_failover;
 mod kill;
+mod linearizable;
 mod member_servers;
 mod membership;
 mod reconfig;

@@ -7,6 +7,7 @@ mod ensemble;
 mod kill;
 mod linearizable;
 mod membership;
+mod read_only;
 mod reconfig;
 mod refusals;
 mod server;

@@ -187,9 +187,7 @@ impl Storage for LogView {
         // The log after it must be here as well, or its receiver would need another one at once.
         let mut needed = request_index.max(self.released.0);
         // And it must know its receiver, which otherwise ignores it.
-        let knows = |offer: &SnapshotOffer| {
-            offer.voters.contains(&to) || offer.learners.contains(&to)
-        };
+        let knows = |offer: &SnapshotOffer| offer.voters.contains(&to) || offer.learners.contains(&to);
         if let Some(offer) = self.offer.as_ref().filter(|offer| !knows(offer)) {
             needed = needed.max(offer.index.0 + 1);
         }

@@ -207,7 +207,7 @@ impl Worker {
             match self.messages.try_recv() {
                 Ok(WorkerMessage::Accepted { stream, peer, is_linearizable }) => {
                     self.accept(stream, peer, is_linearizable, now);
-                },
+                }
                 Ok(WorkerMessage::Answer(token, text)) => self.shard.answer_text(token, &text),
                 // Whoever asked may have given up.
                 Ok(WorkerMessage::Connections(reply)) => {

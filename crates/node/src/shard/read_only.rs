@@ -127,8 +127,7 @@ impl Shard {
                 return false;
             }
             let connection = &self.connections[token.id.0 as usize];
-            let is_silent =
-                now.saturating_sub(connection.last_heard) > Millis::from(connection.timeout_ms);
+            let is_silent = now.saturating_sub(connection.last_heard) > Millis::from(connection.timeout_ms);
             if is_over {
                 self.close(token.id, ConnectionEnd::ReadOnlyOver);
             } else if is_silent && connection.paused.is_none() {

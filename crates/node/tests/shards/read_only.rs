@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ostler_node::{
-    Admission, AuthSettings, ConnId, Inbox, Lease, Millis, Shard, ShardId, ShardSettings, ShardStats, SharedState,
+    Admission, AuthSettings, ConnId, Inbox, Lease, Millis, Shard, ShardId, ShardSettings, ShardStats,
+    SharedState,
 };
 use ostler_tree::State;
 use ostler_types::{LogIndex, SessionId, Term, Xid, Zxid};
@@ -42,7 +43,14 @@ fn shard(read_only_mode: bool) -> Shard {
         read_only_mode,
         draw_secret: Box::new(|| [9; 16]),
     };
-    Shard::new(ShardId(1), settings, state, Arc::new(Inbox::default()), Arc::new(ShardStats::default()), START)
+    Shard::new(
+        ShardId(1),
+        settings,
+        state,
+        Arc::new(Inbox::default()),
+        Arc::new(ShardStats::default()),
+        START,
+    )
 }
 
 fn connect(shard: &mut Shard, session: SessionId, read_only: bool, now: Millis) -> ConnId {
@@ -101,7 +109,10 @@ fn only_a_client_that_allows_it_gets_one_and_only_when_the_server_is_cut_off() {
     let strict = connect(&mut shard, SessionId::NONE, false, now);
     assert!(shard.is_closing(strict) && answer(&mut shard, strict).is_empty());
     let returning = connect(&mut shard, global, true, now);
-    assert!(shard.is_closing(returning) && answer(&mut shard, returning).is_empty(), "it may find a better server");
+    assert!(
+        shard.is_closing(returning) && answer(&mut shard, returning).is_empty(),
+        "it may find a better server"
+    );
     let again = connect(&mut shard, stale, true, now);
     assert!(shard.is_closing(again));
 

@@ -28,8 +28,9 @@ impl Ensemble {
     /// Room for the servers 1 to `count`; none runs.
     pub fn new(count: u8) -> Ensemble {
         // All at once, so that they differ.
-        let listeners: Vec<_> =
-            (0..usize::from(count) * 3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let listeners: Vec<_> = (0..usize::from(count) * 3)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+            .collect();
         let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         let ports = (1..=count).zip(ports.chunks(3).map(|three| three.try_into().unwrap())).collect();
         let dir = tempfile::tempdir().unwrap();
@@ -71,7 +72,10 @@ impl Ensemble {
     /// Writes a configuration without server lines.
     pub fn configure_standalone(&self, id: u8) {
         let address = self.address(id);
-        self.write_config(id, &format!("clientPortAddress={}\nclientPort={}\n", address.ip(), address.port()));
+        self.write_config(
+            id,
+            &format!("clientPortAddress={}\nclientPort={}\n", address.ip(), address.port()),
+        );
     }
 
     fn write_config(&self, id: u8, settings: &str) {
@@ -121,7 +125,9 @@ impl Ensemble {
     }
 
     pub fn wait_for_log(&self, id: u8, text: &str) {
-        wait_for(&format!("{text:?} in the log of server {id}:\n{}", self.log(id)), || self.log(id).contains(text));
+        wait_for(&format!("{text:?} in the log of server {id}:\n{}", self.log(id)), || {
+            self.log(id).contains(text)
+        });
     }
 
     pub fn signal(&self, id: u8, signal: Signal) {
@@ -173,7 +179,11 @@ impl Ensemble {
             if mode.as_deref().is_some_and(|mode| modes.contains(&mode)) {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "server {id} is {mode:?}, not {modes:?}:\n{}", self.log(id));
+            assert!(
+                started.elapsed() < PATIENCE,
+                "server {id} is {mode:?}, not {modes:?}:\n{}",
+                self.log(id)
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }

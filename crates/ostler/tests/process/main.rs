@@ -9,6 +9,7 @@ mod linearizable;
 mod membership;
 mod read_only;
 mod reconfig;
+mod recover;
 mod refusals;
 mod server;
 mod stall;

@@ -154,7 +154,11 @@ fn an_ensemble_grows_and_shrinks_under_load() {
     ensemble.form(&[1, 2, 3], "");
     let load = Load::start(&ensemble, 2, "load");
     for id in [4, 5] {
-        ensemble.configure(id, &[(1, "participant"), (2, "participant"), (3, "participant"), (id, "participant")], "");
+        ensemble.configure(
+            id,
+            &[(1, "participant"), (2, "participant"), (3, "participant"), (id, "participant")],
+            "",
+        );
         ensemble.start(id);
     }
     let both = [ensemble.member(4, "participant"), ensemble.member(5, "participant")];
@@ -197,7 +201,8 @@ fn a_standalone_server_grows_and_no_session_is_lost() {
         load.end();
         assert!(client.exists("/mine", false).await.unwrap().is_some(), "the same connection all the time");
         ensemble.wait_for_mode(2, &["leader", "follower"]);
-        let elsewhere = ConnectOptions { resume: Some(client.session().clone()), ..ConnectOptions::default() };
+        let elsewhere =
+            ConnectOptions { resume: Some(client.session().clone()), ..ConnectOptions::default() };
         let elsewhere = ensemble.connect(3, elsewhere).await;
         let stat = elsewhere.exists("/mine", false).await.unwrap().unwrap();
         assert_eq!(stat.ephemeral_owner, elsewhere.session().id);

@@ -56,8 +56,12 @@ func mustStat[T any](value T, stat *zk.Stat, err error) (T, *zk.Stat) {
 	return value, stat
 }
 
+// server is the connection string: host:port, or several with commas.
 func server() string { return os.Getenv("COMPAT_SERVER") }
-func proxy() string  { return os.Getenv("COMPAT_PROXY") }
+
+// servers are its parts.
+func servers() []string { return strings.Split(server(), ",") }
+func proxy() string     { return os.Getenv("COMPAT_PROXY") }
 
 // control says a word to the control port; see lib/control.py.
 func control(word string) {
@@ -83,7 +87,7 @@ func (quiet) Printf(string, ...any) {}
 
 // open starts a session without waiting for it.
 func open(address string, timeout time.Duration) session {
-	connection, events, err := zk.Connect([]string{address}, timeout, zk.WithLogger(quiet{}))
+	connection, events, err := zk.Connect(strings.Split(address, ","), timeout, zk.WithLogger(quiet{}))
 	ok(err)
 	return session{connection, events}
 }

@@ -1,5 +1,8 @@
 """What a case may do to its own world: a proxy in front of the server that can be cut, and the server's life.
 
+In front of an ensemble, every connection through the proxy goes to the next server in turn, so that a session that
+reconnects moves; and `kill`, `start` and `restart` mean all servers at once.
+
 A program under test connects to the control port, writes one word and a newline, and reads `ok` or `error <text>`.
 Every language can do that, so no client needs hooks of its own to lose a connection:
 
@@ -12,15 +15,17 @@ Every language can do that, so no client needs hooks of its own to lose a connec
     restart   refuse, kill, start, accept: clients behind the proxy only ever reach a server that serves
 """
 
+import itertools
 import socket
 import threading
 
 
 class Proxy:
-    """Forwards loopback connections to the server's client port."""
+    """Forwards loopback connections to the client port of a server, each to the next if there are several."""
 
-    def __init__(self, port):
-        self.target = ("127.0.0.1", port)
+    def __init__(self, ports):
+        self.turns = itertools.cycle(ports)
+        self.attempts = len(ports)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.lock = threading.Lock()
         self.sockets = set()
@@ -70,9 +75,8 @@ class Proxy:
             if self.refusing:
                 client.close()
                 continue
-            try:
-                server = socket.create_connection(self.target, timeout=10)
-            except OSError:
+            server = self._reach()
+            if server is None:
                 client.close()
                 continue
             server.settimeout(None)
@@ -84,6 +88,15 @@ class Proxy:
                 self.cut()
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+
+    def _reach(self):
+        """A connection to the next server that listens, or None."""
+        for port in itertools.islice(self.turns, self.attempts):
+            try:
+                return socket.create_connection(("127.0.0.1", port), timeout=10)
+            except OSError:
+                continue
+        return None
 
     def _forward(self, source, sink):
         try:
@@ -110,7 +123,7 @@ class Control:
     """The control port of one server and its proxy."""
 
     def __init__(self, server):
-        self.proxy = Proxy(server.port)
+        self.proxy = Proxy(server.ports)
         self.words = {
             "cut": self.proxy.cut,
             "refuse": self.proxy.refuse,

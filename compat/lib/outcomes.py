@@ -10,6 +10,8 @@ import xml.etree.ElementTree
 import groups
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+# Its client lost the connection to a server that was killed, which is no fault: only with --kill.
+DISTURBED = "disturbed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,17 @@ class Case:
 _RESULT = re.compile(r"(?P<bad>not )?ok(?: \d+)?(?: -)? (?P<name>[^\s:]+):?\s*(?P<detail>.*)")
 _SKIP = re.compile(r"# SKIP\s*(.*)")
 _PLAN = re.compile(r"1\.\.(\d+)$")
+
+
+# How the clients say that a connection was lost: Java and Rust, node, C, Go.
+_LOST = re.compile(r"connection ?_?loss|connection closed|connection lost|no server|disconnected|ZCONNECTIONLOSS", re.IGNORECASE)
+
+
+def disturbed(case):
+    """The case; as disturbed if it failed because its connection was lost."""
+    if case.outcome == FAILED and _LOST.search(case.detail):
+        return dataclasses.replace(case, outcome=DISTURBED)
+    return case
 
 
 def parse_line(line):

@@ -19,7 +19,7 @@ import known
 import outcomes
 import toolchain
 from control import Control
-from servers import Server
+from servers import Ensemble, Killer, Server
 
 
 def names():
@@ -38,13 +38,17 @@ def load(name):
 class Kit:
     """What a suite gets to work with."""
 
-    def __init__(self, suite, server_kind, quick, record):
+    def __init__(self, suite, server_kind, quick=False, record=False, servers=1, kill_s=None):
         self.suite = suite
         self.server_kind = server_kind
+        self.servers = servers
+        self.kill_s = kill_s
+        # Names what is known, and the logs.
+        self.mode = server_kind if servers == 1 else f"{server_kind}-{servers}"
         self.quick = quick
         self.record = record
         self.source = toolchain.COMPAT / suite
-        self.known = known.read(suite, server_kind)
+        self.known = known.read(suite, self.mode)
         self.server = None
         self.control = None
 
@@ -58,7 +62,7 @@ class Kit:
         """Where the output of this suite on this server goes."""
         directory = toolchain.WORK / "logs"
         directory.mkdir(parents=True, exist_ok=True)
-        return directory / f"{self.suite}.{self.server_kind}.{extension}"
+        return directory / f"{self.suite}.{self.mode}{'-kill' if self.kill_s else ''}.{extension}"
 
     def environment(self, **more):
         """The environment of a program with cases: where the server, the proxy and the control port are."""
@@ -93,10 +97,10 @@ class Result:
         return sum(case.outcome == outcome for case in self.cases)
 
 
-def run(name, server_kind, quick=False, record=False, keep=False):
-    """Runs one suite against a fresh server."""
+def run(name, server_kind, keep=False, **options):
+    """Runs one suite against a fresh server or ensemble; `options` are those of `Kit`."""
     started = time.monotonic()
-    kit = Kit(name, server_kind, quick, record)
+    kit = Kit(name, server_kind, **options)
     try:
         module = load(name)
         if hasattr(module, "prepare"):
@@ -105,7 +109,7 @@ def run(name, server_kind, quick=False, record=False, keep=False):
         cases = _run_with_server(module, kit, keep)
     except toolchain.SetupError as error:
         return Result(name, [], [f"set-up: {error}"], time.monotonic() - started)
-    differences = known.surprises(cases, kit.known, whole=not quick)
+    differences = known.surprises(cases, kit.known, whole=not (kit.quick or kit.kill_s))
     if not any(case.outcome == outcomes.PASSED for case in cases):
         differences.append("no case passed")
     return Result(name, cases, differences, time.monotonic() - started)
@@ -114,19 +118,32 @@ def run(name, server_kind, quick=False, record=False, keep=False):
 def _run_with_server(module, kit, keep):
     if not getattr(module, "NEEDS_SERVER", True):
         return module.run(kit)
-    directory = toolchain.WORK / "servers" / f"{kit.suite}.{kit.server_kind}"
-    kit.server = Server(kit.server_kind, directory)
+    directory = toolchain.WORK / "servers" / f"{kit.suite}.{kit.mode}"
+    ensemble = kit.servers > 1
+    kit.server = Ensemble(kit.server_kind, directory, kit.servers) if ensemble else Server(kit.server_kind, directory)
+    killer = None
     try:
         kit.server.start()
         kit.control = Control(kit.server)
+        if kit.kill_s:
+            killer = Killer(kit.server, kit.kill_s, kit.control.lock)
         cases = module.run(kit)
-        if kit.server.process is None or kit.server.process.poll() is not None:
+        if killer is not None:
+            killer.close()
+            cases = [outcomes.disturbed(case) for case in cases]
+            came_back = outcomes.FAILED if killer.problem or not killer.kills else outcomes.PASSED
+            cases.append(outcomes.Case("(kills)", came_back, killer.problem or f"{killer.kills} kills"))
+        if not kit.server.running:
             cases.append(outcomes.Case("(server)", outcomes.FAILED, "the server was gone at the end"))
         return cases
     finally:
+        if killer is not None:
+            killer.close()
         if kit.control is not None:
             kit.control.close()
         kit.server.stop()
+        if ensemble:
+            kit.server.gather_logs()
         shutil.copyfile(kit.server.log_file, kit.log_file("server.log"))
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)

@@ -41,6 +41,9 @@ pub use ostler_replication::HardState;
 const MAX_ROUNDS_AT_DISK: usize = 2;
 /// After the leader's process has died, the servers stand for election one after the other, this far apart.
 const CAMPAIGN_STAGGER_MS: Millis = 30;
+/// How often each of them does, in turn, until there is a leader. One that is early is not heard by those who do not yet
+/// know that the leader is gone, and the next one's log may be too short. After that the usual timeout decides.
+const CAMPAIGNS: u8 = 4;
 /// Commands in one forwarded frame, bytes; a single group of commands may overshoot it.
 const FORWARD_BYTES: usize = 1 << 20;
 /// A follower that is to fetch a snapshot and has not been heard of for this long is offered another one.
@@ -277,6 +280,8 @@ pub struct Core {
     snapshot_running: bool,
     /// When to stand for election because the leader's process has died.
     campaign_at: Option<Millis>,
+    /// How often it still does.
+    campaigns_left: u8,
     membership: Membership,
     reconfiguring: office::Reconfiguring,
     /// Whether the leader may have something of its own to do at once.
@@ -315,6 +320,7 @@ impl Core {
             install: None,
             snapshot_running: false,
             campaign_at: None,
+            campaigns_left: 0,
             membership,
             reconfiguring: office::Reconfiguring::default(),
             is_office_stirred: false,
@@ -332,9 +338,10 @@ impl Core {
 
     /// Takes what a shard has.
     pub fn receive(&mut self, requests: ShardRequests, now: Millis) {
-        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier } = requests;
+        let ShardRequests { shard, commands, handshakes, touches, heard_through, barrier, installs } =
+            requests;
         self.contact.heard(shard, touches, heard_through, barrier);
-        self.replica.receive(shard, commands, handshakes, now);
+        self.replica.receive(shard, commands, handshakes, installs, now);
     }
 
     /// A tick of consensus has passed. Ticks that were missed stay missed: catching up would depose a leader.
@@ -352,6 +359,7 @@ impl Core {
         {
             self.applied = index;
             let old = self.replica.install(*state);
+            self.status.diverged = false;
             self.effects.push(CoreEffect::Discard(Box::new(old)));
             self.effects.push(CoreEffect::News(News::Installed { index }));
         }
@@ -361,6 +369,10 @@ impl Core {
     /// There is a link on which frames can be sent to `node`, which is server `server`.
     pub fn link_up(&mut self, node: u64, server: u8, now: Millis) {
         self.links.insert(node, Link { server, up: true, heard: now });
+        // Reports may have been lost with the link before, or with a process whose successor this is.
+        if let Some(leader) = &mut self.leader {
+            leader.expiry.interrupted(server, now);
+        }
         // It belongs to the cluster now.
         self.unborn.remove(&server);
         self.link_changed(node);
@@ -389,6 +401,10 @@ impl Core {
             // What was under way on the old link may be lost.
             self.pass_on_again();
         }
+        self.begin_snapshot_again(node);
+    }
+
+    fn begin_snapshot_again(&mut self, node: u64) {
         if self.replicator.progress().iter().any(|peer| peer.node == node && peer.in_snapshot) {
             self.replicator.snapshot_failed(node);
         }
@@ -397,6 +413,12 @@ impl Core {
     /// A frame for `node` was dropped.
     pub fn unreachable(&mut self, node: u64) {
         self.replicator.unreachable(node);
+        // It may have been the offer of a snapshot, or a report: a later one is acknowledged together with those
+        // before it.
+        self.begin_snapshot_again(node);
+        if self.replicator.leader() == Some(node) {
+            self.contact.begin_again();
+        }
     }
 
     /// The servers that are left stand for election one after the other, so that they do not split the votes.
@@ -408,12 +430,22 @@ impl Core {
         if let Some(rank) = voters.iter().position(|&node| node == me) {
             // Each term another one begins.
             let turn = (rank + self.replicator.term().0 as usize) % voters.len();
-            let at = now + turn as Millis * CAMPAIGN_STAGGER_MS;
-            self.campaign_at = Some(at);
-            if at <= now {
-                self.campaign_at = None;
-                self.replicator.campaign();
-            }
+            self.campaign_at = Some(now + turn as Millis * CAMPAIGN_STAGGER_MS);
+            self.campaigns_left = CAMPAIGNS;
+            self.campaign_if_due(now);
+        }
+    }
+
+    fn campaign_if_due(&mut self, now: Millis) {
+        if self.campaign_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.campaigns_left -= 1;
+        let turns = self.membership.voters.len().max(1) as Millis;
+        let again = now + turns * CAMPAIGN_STAGGER_MS;
+        self.campaign_at = (self.campaigns_left > 0).then_some(again);
+        if self.replicator.leader().is_none() {
+            self.replicator.campaign();
         }
     }
 
@@ -446,11 +478,9 @@ impl Core {
                     self.send(node, &PeerFrame::NotLeading { term }, false);
                 }
             }
-            PeerFrame::NotLeading { term } => {
-                if self.replicator.leader() == Some(node) && self.replicator.term() == term {
-                    self.pass_on_again();
-                }
-            }
+            // Whoever led in a term and does not any more never will again in that term: everything is passed on when
+            // there is news of another, and until then there is nobody to pass it on to.
+            PeerFrame::NotLeading { .. } => {}
             PeerFrame::Report(report) => self.take_report(node, report, now),
             PeerFrame::ReportAck { number, commit } => {
                 if self.replicator.leader() == Some(node) {
@@ -479,7 +509,12 @@ impl Core {
             {
                 self.install = Some(Install::Fetching { message: Box::new(message), offer });
             }
-            Some(Install::Restored { .. }) => {}
+            // The one at hand first; its sender asks again if that is not enough.
+            Some(Install::Restored { index, .. }) => {
+                if offer.index > *index {
+                    self.send(node, &PeerFrame::SnapshotFailed { index: offer.index }, false);
+                }
+            }
             _ => {
                 self.effects.push(CoreEffect::News(News::Fetching { node, index: offer.index }));
                 self.effects.push(CoreEffect::FetchSnapshot { node, offer: offer.clone() });
@@ -585,12 +620,7 @@ impl Core {
     /// # Errors
     /// This server must stop.
     pub fn advance(&mut self, now: Millis, wall_ms: i64) -> Result<(), CoreError> {
-        if self.campaign_at.is_some_and(|at| at <= now) {
-            self.campaign_at = None;
-            if self.replicator.leader().is_none() {
-                self.replicator.campaign();
-            }
-        }
+        self.campaign_if_due(now);
         self.is_office_stirred = true;
         loop {
             self.notice_leader(now);
@@ -677,7 +707,10 @@ impl Core {
             if self.leader.is_some() || had.0 == Some(self.replicator.node_id()) {
                 self.leave_office();
             }
-            self.campaign_at = None;
+            // When a process has died, that its server leads no more is no news. A leader is, and a newer term.
+            if known.0.is_some() || known.1 != had.1 {
+                self.campaign_at = None;
+            }
             // What others had in the batch they pass on again, too, when they learn of the change.
             self.batch.clear();
             self.agreement.begin_again();
@@ -810,7 +843,7 @@ impl Core {
         if self.replicator.is_leader() && self.leader.is_none() && last.term == self.replicator.term() {
             self.take_office(now);
         }
-        if self.replica.snapshot_due() && !self.snapshot_running {
+        if self.replica.snapshot_due() && !self.snapshot_running && self.install.is_none() {
             self.start_snapshot();
         }
         Ok(())
@@ -843,6 +876,7 @@ impl Core {
     fn want_snapshot(&mut self) {
         if let Some(wanted) = self.replicator.wanted_snapshot()
             && !self.snapshot_running
+            && self.install.is_none()
             && self.applied() >= wanted
         {
             self.start_snapshot();
@@ -856,3 +890,6 @@ impl Core {
         of_member.or_else(|| self.links.get(&node).map(|link| link.server))
     }
 }
+
+#[cfg(test)]
+mod tests;

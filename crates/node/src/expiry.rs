@@ -139,6 +139,13 @@ impl Expiry {
         reports.heard_through = reports.heard_through.max(heard_through);
     }
 
+    /// Reports of `server` may have been lost until now.
+    pub(crate) fn interrupted(&mut self, server: u8, now: Millis) {
+        if let Some(reports) = self.reports.get_mut(&server) {
+            reports.interrupted_until = Some(now);
+        }
+    }
+
     pub(crate) fn silent_ms(&self, session: SessionId, now: Millis) -> Option<u64> {
         Some(now.saturating_sub(self.sessions.get(&session)?.last_heard))
     }
@@ -380,6 +387,15 @@ mod tests {
         assert_eq!(run(&mut expiry, 10_000, 10_700, None), None);
         // It is back, but what was heard meanwhile may have been lost.
         assert_eq!(run(&mut expiry, 10_750, 20_000, Some(OTHER)), Some(11_350));
+    }
+
+    #[test]
+    fn a_link_that_was_broken_counts_as_an_interruption_however_short() {
+        let mut expiry = expiry(OTHER);
+        assert_eq!(run(&mut expiry, 10_000, 10_200, Some(OTHER)), None);
+        // The server has died and is back: whom it heard before, and had not told, nobody knows.
+        expiry.interrupted(OTHER, 10_210);
+        assert_eq!(run(&mut expiry, 10_250, 20_000, Some(OTHER)), Some(11_350));
     }
 
     #[test]

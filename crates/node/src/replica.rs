@@ -60,6 +60,8 @@ pub struct ShardRequests {
     /// The newest of the shard's barriers that something waits for: it is passed when everything that was committed
     /// anywhere before now is applied here.
     pub barrier: Option<u64>,
+    /// How many [`SnapshotInstalled`](Published::SnapshotInstalled) the shard had seen.
+    pub installs: u64,
 }
 
 /// A ConnectRequest that passed the shard's checks.
@@ -139,6 +141,8 @@ pub struct Replica {
     changes: Vec<Change>,
     published: Vec<Vec<Published>>,
     ended: Vec<SessionEnd>,
+    /// How many snapshots have replaced the state, or are about to.
+    installs: u64,
     over_quota: Vec<QuotaExceeded>,
     checkpoints: VecDeque<(LogIndex, u64)>,
     since_snapshot: u64,
@@ -162,6 +166,7 @@ impl Replica {
             changes: Vec::new(),
             published,
             ended: Vec::new(),
+            installs: 0,
             over_quota: Vec::new(),
             checkpoints: VecDeque::new(),
             since_snapshot: 0,
@@ -201,8 +206,14 @@ impl Replica {
         shard: ShardId,
         mut commands: CommandBuffer,
         handshakes: Vec<Handshake>,
+        installs: u64,
         now: Millis,
     ) {
+        // Numbered or asked for on connections that a snapshot has ended: what came before on them was given up, so it
+        // could be judged never, and all that comes after would wait behind it.
+        if installs != self.installs {
+            return;
+        }
         if !commands.is_empty() {
             self.pending.push(commands.take_bytes(), None);
         }
@@ -605,6 +616,7 @@ impl Replica {
     /// A snapshot is about to replace the state: what is pending will not be answered here, so its clients are told
     /// first to come again (design, 6b).
     pub(crate) fn begin_install(&mut self, woken: &mut Vec<ShardId>) {
+        self.installs += 1;
         self.pending.give_up();
         self.early.clear();
         self.attached.clear();

@@ -144,6 +144,8 @@ pub struct Shard {
     last_barrier: u64,
     /// Whether the core knows of the last one.
     barrier_is_new: bool,
+    /// Snapshots that have ended its connections.
+    installs: u64,
     /// When to look at the lease again while it does not hold for everybody.
     next_lease_look: Millis,
     /// Connections whose writes are answered and which have deferred requests to run.
@@ -190,6 +192,7 @@ impl Shard {
             barriers: VecDeque::new(),
             last_barrier: 0,
             barrier_is_new: false,
+            installs: 0,
             next_lease_look: 0,
             runnable: Vec::new(),
         }
@@ -292,6 +295,7 @@ impl Shard {
             touches,
             heard_through: self.reported_through,
             barrier: std::mem::take(&mut self.barrier_is_new).then_some(self.last_barrier),
+            installs: self.installs,
         })
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// Crates that decide and do not act: no clock, no randomness, no I/O, no order that a seed decides.
-const PURE: [&str; 5] = ["types", "wire", "tree", "node", "replication"];
+const PURE: [&str; 6] = ["types", "wire", "tree", "node", "replication", "sim"];
 /// What only tests are made of, and any crate's tests may use.
 const FOR_TESTS: [&str; 2] = ["client", "testkit"];
 /// Most lines of a source file.

@@ -45,11 +45,9 @@ const MAX_ROUND_BYTES: u64 = 16 << 20;
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
 /// Messages with entries on their way to one follower at a time.
 const MAX_INFLIGHT_MESSAGES: usize = 64;
-/// Applied entries kept in memory for followers that are a little behind, bytes of data. Whoever needs older ones
-/// gets a snapshot.
-const KEEP_BYTES: usize = 32 << 20;
-/// The same while a follower is being brought up by a snapshot, so that it does not need another one afterwards.
-const KEEP_BYTES_CATCHING_UP: usize = 512 << 20;
+/// While a follower is being brought up by a snapshot, this many times as many applied entries are kept as otherwise,
+/// so that it does not need another one afterwards.
+const KEEP_TIMES_CATCHING_UP: usize = 16;
 
 /// What of the log survives a restart beside its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +80,9 @@ pub struct Settings {
     pub heartbeat_ticks: usize,
     /// What the election timeouts are drawn from. The same seed gives the same timeouts.
     pub seed: u64,
+    /// Applied entries kept in memory for followers that are a little behind, bytes of data. Whoever needs older ones
+    /// gets a snapshot.
+    pub keep_bytes: usize,
 }
 
 /// What the disk gave back at start.
@@ -175,12 +176,16 @@ pub struct Replicator {
     /// again, so it travels with the next entries instead of costing a round of its own.
     unwritten: Option<HardState>,
     applied: u64,
+    /// A snapshot that is being installed: the round that carries it, and its index. Until that round is durable the
+    /// library counts nothing of the snapshot as applied, and cannot stand for election: it would look for entries to
+    /// apply which the snapshot has replaced.
+    installing: Option<(u64, u64)>,
 }
 
 impl Settings {
     /// The default timing (design, "Fast failover": a tick is 50 ms) for `node_id`.
     pub fn new(node_id: u64) -> Settings {
-        Settings { node_id, election_ticks: 8, heartbeat_ticks: 2, seed: node_id }
+        Settings { node_id, election_ticks: 8, heartbeat_ticks: 2, seed: node_id, keep_bytes: 32 << 20 }
     }
 }
 
@@ -219,13 +224,18 @@ impl Replicator {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, view, &logger).map_err(|e| RecoverError(e.to_string()))?;
-        let mut replicator = Replicator { node, settings, unwritten: None, applied: snapshot_index };
+        let mut replicator =
+            Replicator { node, settings, unwritten: None, applied: snapshot_index, installing: None };
         replicator.draw_timeout();
         Ok(replicator)
     }
 
-    /// Stands for election now instead of waiting for a timeout. The only voter wins at once.
+    /// Stands for election now instead of waiting for a timeout. The only voter wins at once. One that has been assured
+    /// of a majority and waits for its votes goes on waiting.
     pub fn campaign(&mut self) {
+        if self.installing.is_some() || self.node.raft.state == StateRole::Candidate {
+            return;
+        }
         // Refused only while membership entries wait to be applied; the timeout tries again.
         let _ = self.node.campaign();
         self.draw_timeout();
@@ -240,6 +250,9 @@ impl Replicator {
 
     /// One tick has passed.
     pub fn tick(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
         self.node.tick();
         self.draw_timeout();
     }
@@ -258,6 +271,10 @@ impl Replicator {
         {
             return Err(LostLog { acknowledged: LogIndex(message.commit), last: LogIndex(last) });
         }
+        // What makes this node stand for election.
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installing.is_some() {
+            return Ok(());
+        }
         // Answers of nodes that are no members (any more) are refused; that is all there can be.
         let _ = self.node.step(message);
         self.draw_timeout();
@@ -269,9 +286,12 @@ impl Replicator {
         self.node.raft.state == StateRole::Leader
     }
 
-    /// Whether [`propose`](Self::propose) takes something now: a leader that is handing over does not.
+    /// Whether [`propose`](Self::propose) takes something now: a leader that is handing over, or is no member any
+    /// more, does not.
     pub fn may_propose(&self) -> bool {
-        self.is_leader() && self.node.raft.lead_transferee.is_none()
+        self.is_leader()
+            && self.node.raft.lead_transferee.is_none()
+            && self.node.raft.prs().get(self.settings.node_id).is_some()
     }
 
     /// Whether it leads and an entry of its own term is committed: only then can it be confirmed as the leader.
@@ -442,7 +462,7 @@ impl Replicator {
             let metadata = ready.snapshot().get_metadata().clone();
             let conf_state: ConfState = metadata.get_conf_state().clone();
             self.node.mut_store().install(metadata.index, metadata.term, conf_state);
-            self.applied = metadata.index;
+            self.installing = Some((ready.number(), metadata.index));
             (LogIndex(metadata.index), Term(metadata.term))
         });
         let entries = ready.take_entries();
@@ -485,6 +505,10 @@ impl Replicator {
     /// Round `number`, and every round before it, is durable.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+        if let Some((_, index)) = self.installing.take_if(|&mut (round, _)| round <= number) {
+            self.applied = self.applied.max(index);
+            self.node.advance_apply_to(self.applied);
+        }
         self.draw_timeout();
     }
 
@@ -497,9 +521,9 @@ impl Replicator {
         let keep = if self.is_alone() {
             0
         } else if self.is_leader() && self.progress().iter().any(|p| p.in_snapshot) {
-            KEEP_BYTES_CATCHING_UP
+            self.settings.keep_bytes.saturating_mul(KEEP_TIMES_CATCHING_UP)
         } else {
-            KEEP_BYTES
+            self.settings.keep_bytes
         };
         self.node.mut_store().release(self.applied, keep);
     }
@@ -524,6 +548,82 @@ mod tests {
 
     fn alone() -> Membership {
         Membership { voters: vec![1], learners: vec![] }
+    }
+
+    fn of(voters: &[u64]) -> Membership {
+        Membership { voters: voters.to_vec(), learners: vec![] }
+    }
+
+    /// Carries messages between nodes 1, 2, ... until there are no more; everything is durable at once and applied.
+    fn exchange(nodes: &mut [Replicator]) {
+        let mut is_busy = true;
+        while std::mem::take(&mut is_busy) {
+            for at in 0..nodes.len() {
+                while let Some(output) = nodes[at].poll() {
+                    is_busy = true;
+                    nodes[at].persisted(output.number);
+                    for entry in &output.committed {
+                        if entry.kind == EntryKind::Membership {
+                            nodes[at].apply_membership(entry).unwrap();
+                        }
+                        nodes[at].applied(entry.index);
+                    }
+                    for message in output.messages.into_iter().chain(output.persisted_messages) {
+                        nodes[message.to() as usize - 1].receive(message).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_under_way_keeps_its_node_from_elections_and_is_applied_when_it_is_durable() {
+        let mut node = Replicator::new(Settings::new(2), Recovered::default(), &of(&[1, 2])).unwrap();
+        let offer = SnapshotOffer {
+            index: LogIndex(50),
+            term: Term(3),
+            voters: vec![1, 2],
+            learners: vec![],
+            ticket: Bytes::new(),
+        };
+        let mut message = Message { to: 2, from: 1, term: 3, ..Default::default() };
+        message.set_msg_type(MessageType::MsgSnapshot);
+        message.set_snapshot(message::snapshot(&offer));
+        node.receive(PeerMessage(message)).unwrap();
+        let output = node.poll().unwrap();
+        assert_eq!(output.install, Some((LogIndex(50), Term(3))));
+        // The leader has gone, or wants this node to lead, while the snapshot is not durable.
+        let mut take_over = Message { to: 2, from: 1, term: 3, ..Default::default() };
+        take_over.set_msg_type(MessageType::MsgTimeoutNow);
+        node.receive(PeerMessage(take_over)).unwrap();
+        node.leader_is_gone();
+        node.campaign();
+        (0..100).for_each(|_| node.tick());
+        assert_eq!(node.term(), Term(3));
+        node.persisted(output.number);
+        assert_eq!(node.node.raft.raft_log.applied(), 50);
+        node.campaign();
+        let asked: Vec<u64> = std::iter::from_fn(|| node.poll())
+            .flat_map(|output| output.messages.into_iter().chain(output.persisted_messages))
+            .filter(|message| message.0.get_msg_type() == MessageType::MsgRequestPreVote)
+            .map(|message| message.to())
+            .collect();
+        assert_eq!(asked, [1]);
+    }
+
+    #[test]
+    fn a_leader_that_is_no_member_any_more_proposes_nothing() {
+        let mut nodes: Vec<Replicator> = (1..=2)
+            .map(|id| Replicator::new(Settings::new(id), Recovered::default(), &of(&[1, 2])).unwrap())
+            .collect();
+        nodes[0].campaign();
+        exchange(&mut nodes);
+        assert!(nodes[0].may_propose());
+        let change = MembershipEntry { step: Step::Remove, node: 1, context: Bytes::new() };
+        nodes[0].propose_membership(&change).unwrap();
+        exchange(&mut nodes);
+        assert_eq!(nodes[0].membership().voters, [2]);
+        assert!(!nodes[0].may_propose(), "what it is asked for waits for the next leader");
     }
 
     /// Runs until nothing is left to do, making every round durable at once.

@@ -186,9 +186,11 @@ impl Storage for LogView {
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         // The log after it must be here as well, or its receiver would need another one at once.
         let mut needed = request_index.max(self.released.0);
-        // And it must know its receiver, which otherwise ignores it.
-        let knows = |offer: &SnapshotOffer| offer.voters.contains(&to) || offer.learners.contains(&to);
-        if let Some(offer) = self.offer.as_ref().filter(|offer| !knows(offer)) {
+        if let Some(offer) = &self.offer
+            && !offer.voters.contains(&to)
+            && !offer.learners.contains(&to)
+        {
+            // Its receiver would ignore a snapshot from before it was a member.
             needed = needed.max(offer.index.0 + 1);
         }
         match &self.offer {
@@ -198,5 +200,32 @@ impl Storage for LogView {
                 Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ostler_types::Term;
+
+    #[test]
+    fn only_a_snapshot_that_names_its_receiver_is_sent_to_it() {
+        let membership = Membership { voters: vec![1, 2], learners: vec![] };
+        let mut view = LogView::new(Recovered::default(), &membership).unwrap();
+        let offer = |index: u64, learners: &[u64]| SnapshotOffer {
+            index: LogIndex(index),
+            term: Term(1),
+            voters: vec![1, 2],
+            learners: learners.to_vec(),
+            ticket: Bytes::new(),
+        };
+        view.offer(offer(5, &[]));
+        assert!(view.snapshot(0, 2).is_ok());
+        assert!(view.snapshot(0, 3).is_err(), "it would not take it");
+        assert_eq!(view.wanted_snapshot(), Some(LogIndex(6)));
+        view.offer(offer(6, &[3]));
+        assert_eq!(view.snapshot(0, 3).unwrap().get_metadata().index, 6);
+        assert_eq!(view.wanted_snapshot(), None);
     }
 }

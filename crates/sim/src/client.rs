@@ -56,7 +56,6 @@ struct Armed {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Client {
-    number: usize,
     timeout_ms: u32,
     is_linearizable: bool,
     session: Option<Session>,
@@ -77,14 +76,11 @@ pub(crate) struct Client {
     work: workload::Work,
     /// Nothing gets through to a server before, either way.
     cuts: BTreeMap<usize, Micros>,
-    /// Replies to be had before the run can end.
-    is_done: bool,
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, random: &mut Random) -> Client {
+    pub(crate) fn new(random: &mut Random) -> Client {
         Client {
-            number,
             timeout_ms: random.pick(&[4_000, 6_000, 10_000, 30_000]),
             is_linearizable: random.chance(25),
             session: None,
@@ -101,7 +97,6 @@ impl Client {
             turn: 0,
             work: workload::Work::default(),
             cuts: BTreeMap::new(),
-            is_done: false,
         }
     }
 
@@ -120,7 +115,7 @@ impl Client {
 
     /// H of its session.
     fn lease_us(&self) -> Micros {
-        (u64::from(self.timeout_ms) / 3).min(3 * ELECTION_MS).max(ELECTION_MS) * 1_000
+        (u64::from(self.timeout_ms) / 3).clamp(ELECTION_MS, 3 * ELECTION_MS) * 1_000
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -175,7 +170,9 @@ impl World {
         let next = match link {
             Link::Down { retry } => retry,
             Link::Asking { .. } => now + LOOK_US,
-            Link::Up { .. } => (now + LOOK_US).min(next_request.max(now + 100)).min((last_sent + timeout / 3).max(now + 100)),
+            Link::Up { .. } => {
+                (now + LOOK_US).min(next_request.max(now + 100)).min((last_sent + timeout / 3).max(now + 100))
+            }
         };
         self.client_at(client, next);
     }
@@ -299,7 +296,8 @@ impl World {
         self.sockets[socket].session = answer.session;
         self.clients[client].link = Link::Up { socket };
         if had.is_some() && !self.clients[client].watches.is_empty() {
-            let paths: Vec<String> = self.clients[client].watches.keys().map(|&of| workload::counter(of)).collect();
+            let paths: Vec<String> =
+                self.clients[client].watches.keys().map(|&of| workload::counter(of)).collect();
             let relative_zxid = Zxid(self.clients[client].last_zxid);
             let data = paths.iter().map(|path| path.as_str().into()).collect();
             let watches = SetWatches { relative_zxid, data, exist: vec![], child: vec![] };
@@ -384,7 +382,8 @@ impl World {
                 let Armed { since, until } = armed;
                 self.promises.watches.record(Watched { by: client, counter, since, until });
             }
-            None => self.fail(format!("client {client} gets an event for {}, which it does not watch", event.path)),
+            None => self
+                .fail(format!("client {client} gets an event for {}, which it does not watch", event.path)),
         }
     }
 

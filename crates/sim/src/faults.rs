@@ -23,15 +23,17 @@ impl World {
         self.at(3 * SECOND, Event::Fault(Fault::Next));
     }
 
-    /// Nothing goes wrong any more, and what is broken is mended.
-    pub(crate) fn end_faults(&mut self) {
+    /// Nothing new goes wrong, and what can be mended is. What is held up stays so for its time, or it would be
+    /// overtaken. Returns when that is over.
+    pub(crate) fn end_faults(&mut self) -> Micros {
         self.note(format_args!("calm"));
         self.is_calm = true;
         self.network.heal();
         let now = self.now;
+        let mut over = self.network.blocked_until().max(now);
         for server in 0..self.servers.len() {
             let machine = &mut self.servers[server];
-            machine.paused_until = machine.paused_until.min(now);
+            over = over.max(machine.paused_until);
             machine.slow_disk = (0, 0);
             machine.dies_after = None;
             self.start(server);
@@ -39,16 +41,16 @@ impl World {
         for client in &mut self.clients {
             client.mend();
         }
-        for socket in &mut self.sockets {
-            socket.blocked_until = 0;
-        }
-        self.trouble_until = now;
+        over = self.sockets.iter().map(|socket| socket.blocked_until).max().unwrap_or(0).max(over);
+        self.trouble(over);
+        over
     }
 
     /// Since when nothing has been wrong with servers and their network.
     pub(crate) fn steady_since(&self) -> Micros {
-        let is_whole = self.servers.iter().all(|server| server.process.is_some() && server.paused_until <= self.now)
-            && self.network.is_whole(self.now);
+        let is_whole =
+            self.servers.iter().all(|server| server.process.is_some() && server.paused_until <= self.now)
+                && self.network.is_whole(self.now);
         if is_whole { self.trouble_until.min(self.now) } else { self.now }
     }
 
@@ -85,7 +87,7 @@ impl World {
 
     fn end_process(&mut self, server: usize) {
         self.die(server);
-        let down = if self.random.chance(70) {
+        let down = if self.options.scenario == Scenario::LeaderChanges || self.random.chance(70) {
             self.random.between(50_000, 2 * SECOND)
         } else {
             self.random.between(2 * SECOND, 12 * SECOND)
@@ -95,14 +97,17 @@ impl World {
     }
 
     fn leader(&self) -> Option<usize> {
-        self.servers.iter().position(|server| {
-            server.process.as_ref().is_some_and(|process| process.core.status().is_leader)
-        })
+        self.servers
+            .iter()
+            .position(|server| server.process.as_ref().is_some_and(|process| process.core.status().is_leader))
     }
 
     /// The leader's process ends, or hands over and ends; everything else is well.
     fn leader_goes(&mut self) {
         let Some(server) = self.leader() else { return };
+        if self.servers.iter().any(|server| server.process.is_none()) {
+            return;
+        }
         self.is_gentle_death = true;
         if self.random.chance(50) {
             self.end_process(server);
@@ -178,7 +183,11 @@ impl World {
             }
             75..85 => {
                 let extra = self.random.between(5_000, 900_000);
-                self.note(format_args!("disk of s{number} slow by {} ms for {} ms", extra / 1_000, length / 1_000));
+                self.note(format_args!(
+                    "disk of s{number} slow by {} ms for {} ms",
+                    extra / 1_000,
+                    length / 1_000
+                ));
                 self.servers[server].slow_disk = (until, extra);
                 self.trouble(until + extra);
             }

@@ -15,16 +15,18 @@ impl World {
     /// Faults, then calm, then silence, then the reckoning.
     pub(crate) fn whole_run(mut self) -> Result<Outcome, Box<Failure>> {
         self.begin_faults();
-        let faults = self.options.minutes_ms * 1_000;
-        self.run_until(faults);
-        self.end_faults();
+        self.run_until(self.options.faults_ms * 1_000);
+        let faults = self.end_faults();
         self.run_until(faults + AFTERWARDS);
         self.is_quiet = true;
         let deadline = faults + AFTERWARDS + PATIENCE;
         while self.failure.is_none() && !self.is_settled() {
             if self.now >= deadline {
                 let why = self.unsettled();
-                self.fail(format!("not settled {} s after the last fault: {why}", (self.now - faults) / SECOND));
+                self.fail(format!(
+                    "not settled {} s after the last fault: {why}",
+                    (self.now - faults) / SECOND
+                ));
                 break;
             }
             self.run_until(self.now + SECOND / 2);
@@ -62,7 +64,10 @@ impl World {
         }
         for (number, client) in self.clients.iter().enumerate() {
             if !client.is_idle() {
-                words.push(format!("client {number} waits{}", if client.is_up() { "" } else { " for a session" }));
+                words.push(format!(
+                    "client {number} waits{}",
+                    if client.is_up() { "" } else { " for a session" }
+                ));
             }
         }
         words.join(", ")
@@ -91,9 +96,17 @@ impl World {
         }
         let sessions = &self.promises.sessions;
         let sequential = state.lookup("/seq").map_or(0, |znode| znode.children().len() as u64);
-        self.promises.names.finish(|path| state.lookup(path).is_some(), |id| sessions.is_ended(id), sequential)?;
+        self.promises.names.finish(
+            |path| state.lookup(path).is_some(),
+            |id| sessions.is_ended(id),
+            sequential,
+        )?;
         if self.promises.zxids.largest() > state.last_zxid().0 {
-            return Err(format!("the last acknowledged zxid is {:#x}, the state's {}", self.promises.zxids.largest(), state.last_zxid()));
+            return Err(format!(
+                "the last acknowledged zxid is {:#x}, the state's {}",
+                self.promises.zxids.largest(),
+                state.last_zxid()
+            ));
         }
         let counters = &self.promises.counters;
         self.promises.watches.finish(|of| counters.changes(of).collect())

@@ -1,4 +1,4 @@
-//! Whole ensembles with their clients, on one thread and in virtual time, from one number (design, "Tests").
+//! Whole ensembles with their clients, on one thread and in virtual time, from one number (`docs/testing.md`, "The simulator").
 //!
 //! A simulated server is what `ostler-server` is made of — a [`Core`](ostler_node::Core), shards, a log, snapshots —
 //! on a disk that loses power ([`SimDisk`](ostler_storage::SimDisk)), a clock of its own and a network that is slow,
@@ -8,7 +8,7 @@
 //! ```
 //! use ostler_sim::{Options, run};
 //!
-//! let options = Options { minutes_ms: 5_000, ..Options::new(7) };
+//! let options = Options { faults_ms: 5_000, ..Options::new(7) };
 //! let first = run(options.clone(), false).unwrap();
 //! assert_eq!(first.trace_hash, run(options, false).unwrap().trace_hash);
 //! ```
@@ -55,8 +55,6 @@ pub enum Plant {
     TwiceForwarded,
     /// The servers' clocks run three times as fast as the clients'.
     FastClocks,
-    /// Shards say that they have listened when they have not.
-    BoastedListening,
     /// Nobody is told whom the sockets heard.
     ForgottenTouches,
 }
@@ -73,7 +71,7 @@ pub struct Options {
     /// Clients.
     pub clients: usize,
     /// Virtual milliseconds in which things go wrong; the time to heal comes on top.
-    pub minutes_ms: u64,
+    pub faults_ms: u64,
     /// What goes wrong.
     pub scenario: Scenario,
     /// A planted bug.
@@ -88,7 +86,7 @@ impl Options {
             servers: 3,
             shards: 1 + (seed % 2) as usize,
             clients: 6,
-            minutes_ms: 30_000,
+            faults_ms: 30_000,
             scenario: if seed % 4 == 3 { Scenario::LeaderChanges } else { Scenario::Chaos },
             plant: None,
         }

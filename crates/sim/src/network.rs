@@ -84,11 +84,14 @@ impl Network {
             && (0..self.servers).all(|b| (0..b).all(|a| self.epochs[a * self.servers + b] % 2 == 1))
     }
 
-    /// Everything gets through again.
+    /// Nothing is slow any more.
     pub(crate) fn heal(&mut self) {
-        for way in &mut self.ways {
-            (way.blocked_until, way.slow) = (0, (0, 0));
-        }
+        self.ways.iter_mut().for_each(|way| way.slow = (0, 0));
+    }
+
+    /// When everything gets through again.
+    pub(crate) fn blocked_until(&self) -> Micros {
+        self.ways.iter().map(|way| way.blocked_until).max().unwrap_or(0)
     }
 }
 
@@ -98,7 +101,7 @@ impl World {
         let Some(to) = self.servers.iter().position(|server| server.node == node) else { return };
         let epoch = self.network.epoch_of(from, to);
         let known = self.servers[from].process.as_ref().and_then(|process| process.links.get(&to).copied());
-        if known != Some(epoch) || epoch % 2 == 0 {
+        if known != Some(epoch) || epoch.is_multiple_of(2) {
             if !must_deliver {
                 self.mail(from, Mail::Unreachable { node });
             }
@@ -153,7 +156,8 @@ impl World {
             return;
         }
         let now = self.now;
-        let blocked = self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
+        let blocked =
+            self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
         let paused = [a, b].iter().any(|&server| self.servers[server].paused_until > now);
         if self.servers[a].process.is_none() || self.servers[b].process.is_none() || blocked || paused {
             return self.at(RETRY_US, Event::LinkTry { a, b });
@@ -185,7 +189,8 @@ impl World {
 
     pub(crate) fn link_timeout(&mut self, a: usize, b: usize, epoch: u64) {
         let now = self.now;
-        let blocked = self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
+        let blocked =
+            self.network.way(a, b).blocked_until > now || self.network.way(b, a).blocked_until > now;
         if blocked && self.network.epoch_of(a, b) == epoch {
             self.break_link(a, b, false);
         }
@@ -279,7 +284,7 @@ impl World {
         self.wake_shard(server, shard);
     }
 
-    pub(crate) fn to_server(&mut self, socket: usize, bytes: Vec<u8>) {
+    pub(crate) fn arrives_at_server(&mut self, socket: usize, bytes: Vec<u8>) {
         if let Some(until) = self.held_until(socket) {
             return self.at_time(until, Event::ToServer { socket, bytes });
         }
@@ -315,7 +320,7 @@ impl World {
         self.wake_shard(server, shard);
     }
 
-    pub(crate) fn to_client(&mut self, socket: usize, bytes: Vec<u8>) {
+    pub(crate) fn arrives_at_client(&mut self, socket: usize, bytes: Vec<u8>) {
         if let Some(until) = self.held_until(socket) {
             return self.at_time(until, Event::ToClient { socket, bytes });
         }

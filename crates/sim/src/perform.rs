@@ -8,12 +8,14 @@ use ostler_types::{LogIndex, SessionId};
 
 use crate::server::{Fetch, Mail, TICK_MS, Walking, restore};
 use crate::world::{Event, World};
-use crate::{Micros, Plant};
+use crate::{Micros, Plant, Scenario};
 
 /// The kind of a peer frame that carries clients' commands (`docs/peer-protocol.md`).
 const FORWARD: u8 = 2;
 /// A report counts by then at the latest: a shard's interval and a core's, and a margin.
 const REPORTED_WITHIN_MS: u64 = 250;
+/// A server that has run for so long has found the others.
+const SETTLED_US: Micros = 5_000_000;
 /// Slots of the tree walked at a time: few, so that writes come in between.
 const SLICE_SLOTS: u32 = 64;
 /// Snapshots kept.
@@ -73,7 +75,8 @@ impl World {
         let clock = self.servers[server].clock.clone();
         let life = self.servers[server].life;
         let Some(process) = &mut self.servers[server].process else { return };
-        let deadline = process.core.next_deadline().map_or(process.next_tick, |at| at.clamp(now + 1, process.next_tick));
+        let deadline =
+            process.core.next_deadline().map_or(process.next_tick, |at| at.clamp(now + 1, process.next_tick));
         let next = clock.when(deadline, at);
         if process.turn_at.is_none_or(|planned| planned > next) {
             process.turn_at = Some(next);
@@ -165,6 +168,7 @@ impl World {
                 self.fail(format!("server {}: {news:?}", server + 1));
             }
             News::Installed { .. } => self.outcome.installs += 1,
+            News::Removed => self.fail(format!("server {} thinks it is no member", server + 1)),
             News::Stalled(_) | News::ClockAlarm(_) | News::Fetching { .. } | News::Membership(_) => {}
         }
     }
@@ -317,7 +321,12 @@ impl World {
         for index in process.compared + 1..=applied {
             match process.mirror.get(&index) {
                 Some(&entry) => result = result.and(self.promises.history.applied(server, index, entry)),
-                None => result = result.and(Err(format!("server {} has applied {index}, which is not in its log", server + 1))),
+                None => {
+                    result = result.and(Err(format!(
+                        "server {} has applied {index}, which is not in its log",
+                        server + 1
+                    )))
+                }
             }
         }
         process.compared = process.compared.max(applied);
@@ -407,8 +416,7 @@ impl World {
         let process = self.servers[server].process.as_mut().expect("it lives");
         let worker = &mut process.workers[shard];
         is_busy |= worker.shard.has_effects();
-        let heard_through = if self.options.plant == Some(Plant::BoastedListening) { now + 60_000 } else { now };
-        let requests = worker.shard.take_requests(heard_through, now);
+        let requests = worker.shard.take_requests(now, now);
         let deadline = worker.shard.next_deadline();
         if let Some(mut requests) = requests {
             if self.options.plant == Some(Plant::ForgottenTouches) {
@@ -449,6 +457,11 @@ impl World {
             let steady_since = self.steady_since();
             let result = self.promises.connections.closed(closed.end, self.now, steady_since);
             self.check(result);
+            let has_stayed = self.servers[server].started + SETTLED_US < self.now;
+            if self.options.scenario == Scenario::LeaderChanges && has_stayed && closed.session.is_some() {
+                let result = self.promises.connections.left_alone(closed.end);
+                self.check(result);
+            }
         }
     }
 
@@ -459,6 +472,7 @@ impl World {
         }
         self.note(format_args!("s{} starts", server + 1));
         self.servers[server].life += 1;
+        self.servers[server].started = self.now;
         self.servers[server].paused_until = 0;
         self.servers[server].dies_after = None;
         let (shards, now) = (self.options.shards, self.now);
@@ -483,7 +497,11 @@ impl World {
         self.outcome.crashes += 1;
         self.servers[server].life += 1;
         let loses_power = self.random.chance(50) && !std::mem::take(&mut self.is_gentle_death);
-        self.note(format_args!("s{} dies{}", server + 1, if loses_power { ", and its machine loses power" } else { "" }));
+        self.note(format_args!(
+            "s{} dies{}",
+            server + 1,
+            if loses_power { ", and its machine loses power" } else { "" }
+        ));
         // The disk was in the middle of something.
         if !process.at_disk.is_empty() && self.random.chance(60) {
             let operation = self.random.below(3);
@@ -494,7 +512,7 @@ impl World {
         }
         drop(process);
         if loses_power {
-            let seed = self.random.next();
+            let seed = self.random.number();
             self.servers[server].disk.power_cut(seed);
         } else {
             self.servers[server].disk.kill();

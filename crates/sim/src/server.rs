@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ostler_node::{
-    Admission, AuthSettings, CleanerSettings, ConnId, Core, CoreSettings, Effect, Inbox, Lease, Millis, Persist,
-    Replica, ReplicaSettings, Shard, ShardId, ShardRequests, ShardSettings, ShardStats, SharedState,
+    Admission, AuthSettings, CleanerSettings, Core, CoreSettings, Inbox, Lease, Millis, Persist, Replica,
+    ReplicaSettings, Shard, ShardId, ShardRequests, ShardSettings, ShardStats, SharedState,
 };
 use ostler_replication::{EntryKind, LogEntry, Membership, Replicator, SnapshotOffer};
 use ostler_storage::{
-    Batch, DataDir, Entry, ExpectIdentity, Identity, Log, LogOptions, LogStart, Origin, SimDisk, SnapshotMeta,
-    SnapshotReader, SnapshotStore,
+    Batch, DataDir, Entry, ExpectIdentity, Identity, Log, LogOptions, LogStart, Origin, SimDisk,
+    SnapshotMeta, SnapshotReader, SnapshotStore,
 };
 use ostler_tree::snapshot::{Progress, Restorer, SnapshotWalk};
 use ostler_tree::{Member, Settings, State};
@@ -42,6 +42,8 @@ pub(crate) struct Server {
     /// Counts processes: what was meant for an earlier one is dropped.
     pub(crate) life: u64,
     pub(crate) process: Option<Process>,
+    /// When the process was started last.
+    pub(crate) started: Micros,
     /// Nothing of it runs until then.
     pub(crate) paused_until: Micros,
     /// Each fsync takes this much longer, until then.
@@ -72,7 +74,6 @@ pub(crate) struct Worker {
     pub(crate) sockets: BTreeMap<u32, usize>,
     pub(crate) ready: Vec<usize>,
     pub(crate) turn_at: Option<Micros>,
-    pub(crate) effects: Vec<Effect>,
 }
 
 pub(crate) struct Walking {
@@ -148,10 +149,11 @@ impl Server {
         Server {
             id,
             node: 0x1000 + u64::from(id) * 0x111,
-            disk: SimDisk::new(random.next()),
+            disk: SimDisk::new(random.number()),
             clock: Clock::new(random),
             life: 0,
             process: None,
+            started: 0,
             paused_until: 0,
             slow_disk: (0, 0),
             dies_after: None,
@@ -172,7 +174,8 @@ impl Server {
         let specs = members
             .iter()
             .map(|(&id, &node)| {
-                let spec = ServerSpec::parse(&format!("127.0.0.{id}:2888:3888;2181")).expect("is well-formed");
+                let spec =
+                    ServerSpec::parse(&format!("127.0.0.{id}:2888:3888;2181")).expect("is well-formed");
                 (id, Member { node: Some(node), spec })
             })
             .collect();
@@ -235,7 +238,12 @@ impl Server {
             voters: members.voters.iter().copied().collect(),
             learners: members.learners.iter().copied().collect(),
         };
-        let consensus = ostler_replication::Settings { seed: random.next(), ..ostler_replication::Settings::new(self.node) };
+        let consensus = ostler_replication::Settings {
+            seed: random.number(),
+            // Little enough that whoever was away for long needs a snapshot.
+            keep_bytes: random.pick(&[500, 5_000, 1 << 20]),
+            ..ostler_replication::Settings::new(self.node)
+        };
         let replicator = Replicator::new(consensus, tail, &membership).map_err(|error| error.to_string())?;
         let compared = state.applied_index().0;
         let now = self.clock.now(at);
@@ -244,7 +252,7 @@ impl Server {
         let (mut workers, mut inboxes) = (Vec::new(), Vec::new());
         for number in 0..shards {
             let inbox = Arc::new(Inbox::default());
-            let mut secrets = Random::new(random.next());
+            let mut secrets = Random::new(random.number());
             let settings = ShardSettings {
                 server: self.id,
                 max_frame: 1 << 20,
@@ -258,7 +266,7 @@ impl Server {
                 lease: lease.clone(),
                 read_only_mode: false,
                 draw_secret: Box::new(move || {
-                    let (high, low) = (u128::from(secrets.next()), u128::from(secrets.next()));
+                    let (high, low) = (u128::from(secrets.number()), u128::from(secrets.number()));
                     (high << 64 | low).to_be_bytes()
                 }),
             };
@@ -269,14 +277,13 @@ impl Server {
                 sockets: BTreeMap::new(),
                 ready: Vec::new(),
                 turn_at: None,
-                effects: Vec::new(),
             });
             inboxes.push(inbox);
         }
         let settings = ReplicaSettings {
             server: self.id,
-            nonce: random.next(),
-            snap_count: random.pick(&[200, 1_000, 100_000]),
+            nonce: random.number(),
+            snap_count: random.pick(&[60, 200, 100_000]),
             snap_bytes: None,
         };
         let replica = Replica::new(settings, state.clone(), inboxes);
@@ -333,10 +340,6 @@ impl Process {
         for entry in &round.entries {
             self.mirror.insert(entry.index.0, (entry.term.0, hash_entry(entry.kind, &entry.data)));
         }
-    }
-
-    pub(crate) fn connection(&mut self, shard: usize, id: ConnId) -> Option<usize> {
-        self.workers[shard].sockets.get(&id.0).copied()
     }
 }
 

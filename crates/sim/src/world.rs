@@ -115,7 +115,7 @@ impl World {
             }
         }
         for number in 0..world.options.clients {
-            let client = Client::new(number, &mut world.random);
+            let client = Client::new(&mut world.random);
             world.clients.push(client);
             let first = world.random.between(1, 2_000_000);
             world.client_at(number, first);
@@ -194,14 +194,16 @@ impl World {
             Event::LogDone { server, .. } => self.log_done(server),
             Event::SnapshotStep { server, .. } => self.snapshot_step(server),
             Event::Fetched { server, index, .. } => self.fetched(server, index),
-            Event::PeerFrame { from, to, epoch, life, bytes } => self.peer_frame(from, to, epoch, life, bytes),
+            Event::PeerFrame { from, to, epoch, life, bytes } => {
+                self.peer_frame(from, to, epoch, life, bytes)
+            }
             Event::LinkDown { server, life, peer, is_gone } => self.link_down(server, life, peer, is_gone),
             Event::LinkTry { a, b } => self.link_try(a, b),
             Event::LinkUp { server, life, peer, epoch } => self.link_up(server, life, peer, epoch),
             Event::LinkTimeout { a, b, epoch } => self.link_timeout(a, b, epoch),
             Event::Accept { socket } => self.accept(socket),
-            Event::ToServer { socket, bytes } => self.to_server(socket, bytes),
-            Event::ToClient { socket, bytes } => self.to_client(socket, bytes),
+            Event::ToServer { socket, bytes } => self.arrives_at_server(socket, bytes),
+            Event::ToClient { socket, bytes } => self.arrives_at_client(socket, bytes),
             Event::ClosedByClient { socket } => self.closed_by_client(socket),
             Event::ClosedByServer { socket } => self.closed_by_server(socket),
             Event::ClientTurn { client, number } => self.client_turn(client, number),

@@ -7,18 +7,16 @@ import java.net.Socket;
 import java.util.ArrayList;
 import java.util.List;
 
-/** Forwards loopback connections to the server until it is told not to. */
+/** Forwards loopback connections until it is told not to: to the server, or to the servers of an ensemble in turn. */
 final class Proxy implements AutoCloseable {
-    private final String host;
-    private final int port;
+    private final String[] targets;
+    private int next;
     private final ServerSocket listener;
     private final List<Socket> sockets = new ArrayList<>();
     private boolean refusing;
 
     Proxy(String target) throws IOException {
-        int colon = target.lastIndexOf(':');
-        host = target.substring(0, colon);
-        port = Integer.parseInt(target.substring(colon + 1));
+        targets = target.split(",");
         listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
         start(this::accept);
     }
@@ -66,7 +64,7 @@ final class Proxy implements AutoCloseable {
                     continue;
                 }
                 try {
-                    Socket server = new Socket(host, port);
+                    Socket server = reach();
                     client.setTcpNoDelay(true);
                     server.setTcpNoDelay(true);
                     sockets.add(client);
@@ -78,6 +76,21 @@ final class Proxy implements AutoCloseable {
                 }
             }
         }
+    }
+
+    /** A connection to the next server that listens. */
+    private Socket reach() throws IOException {
+        IOException down = null;
+        for (int attempt = 0; attempt < targets.length; attempt++) {
+            String target = targets[next++ % targets.length];
+            int colon = target.lastIndexOf(':');
+            try {
+                return new Socket(target.substring(0, colon), Integer.parseInt(target.substring(colon + 1)));
+            } catch (IOException problem) {
+                down = problem;
+            }
+        }
+        throw down;
     }
 
     private static void forward(Socket from, Socket to) {

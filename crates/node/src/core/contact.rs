@@ -170,10 +170,8 @@ impl Core {
                 break;
             }
             let Reached { at, barriers, .. } = self.contact.reached.pop_front().expect("just looked at");
-            if !self.status.diverged {
-                if !self.status.removed {
-                    self.lease.renew(at);
-                }
+            if !self.status.diverged && !self.status.removed {
+                self.lease.renew(at);
             }
             self.pass_barriers(barriers);
             // Everything from before this server took part is applied: its own boot numbers are known.

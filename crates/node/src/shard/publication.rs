@@ -6,6 +6,7 @@ use ostler_wire::{OpCode, ReplyWriter, event};
 
 use super::connection::{Barrier, ConnectionEnd, InFlight, Pause, Phase};
 use super::{OUTPUT_LIMIT, Shard};
+use crate::command::CommandBuffer;
 use crate::inbox::Published;
 use crate::{ConnId, ConnToken, Millis};
 
@@ -54,6 +55,9 @@ impl Shard {
                     }
                 }
                 self.sessions.clear();
+                self.installs += 1;
+                self.commands = CommandBuffer::default();
+                self.handshakes.clear();
             }
             Published::SessionMoved { session, generation } => {
                 if let Some(&id) = self.sessions.get(&session)

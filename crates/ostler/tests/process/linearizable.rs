@@ -3,7 +3,7 @@
 use ostler_client::{Client, ConnectOptions};
 use ostler_types::{CreateMode, open_acl};
 
-use crate::ensemble::Ensemble;
+use crate::member_servers::Ensemble;
 use crate::server::{PATIENCE, block_on};
 
 /// What is acknowledged on one server is there on every other as soon as it is asked for.

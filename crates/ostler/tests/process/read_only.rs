@@ -3,7 +3,7 @@
 use ostler_client::{ConnectOptions, Error};
 use ostler_types::{CreateMode, ErrorCode, open_acl};
 
-use crate::ensemble::Ensemble;
+use crate::member_servers::Ensemble;
 use crate::server::block_on;
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ostler_client::{Client, ConnectOptions};
 use ostler_types::{CreateMode, open_acl};
 
-use crate::ensemble::Ensemble;
+use crate::member_servers::Ensemble;
 use crate::server::{block_on, wait_for};
 
 async fn create(client: &Client, path: &str) {

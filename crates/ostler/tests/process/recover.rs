@@ -3,7 +3,7 @@
 use ostler_types::{CreateMode, open_acl};
 use serde_json::Value;
 
-use crate::ensemble::Ensemble;
+use crate::member_servers::Ensemble;
 use crate::server::{block_on, run, text};
 
 fn recover(data: &str, more: &[&str]) -> std::process::Output {

@@ -63,7 +63,11 @@ pub(super) fn counter(of: usize) -> String {
 }
 
 fn create<'a>(path: &'a str, data: &'a [u8], flags: i32) -> Create<'a> {
-    let acl = Some(vec![AclEntry { perms: ostler_types::Perms::ALL, scheme: Some("world".into()), id: Some("anyone".into()) }]);
+    let acl = Some(vec![AclEntry {
+        perms: ostler_types::Perms::ALL,
+        scheme: Some("world".into()),
+        id: Some("anyone".into()),
+    }]);
     Create { form: CreateForm::Create, path: path.into(), data: Some(data), acl, flags }
 }
 
@@ -81,7 +85,7 @@ impl World {
             if !self.begin(client) && !self.clients[client].work.is_beginning {
                 self.go_on(client);
             }
-            let pause: Micros = if self.random.chance(20) {
+            let pause: Micros = if self.random.chance(8) {
                 self.random.between(0, 3_000_000)
             } else {
                 self.random.between(0, 60_000)
@@ -103,7 +107,11 @@ impl World {
         } else {
             let is_retry = work.counter_asked;
             (self.clients[client].work.is_beginning, self.clients[client].work.counter_asked) = (true, true);
-            self.request(client, What::MakeCounter { is_retry }, &Request::Create(create(&counter(client), b"0", 0)));
+            self.request(
+                client,
+                What::MakeCounter { is_retry },
+                &Request::Create(create(&counter(client), b"0", 0)),
+            );
         }
         true
     }
@@ -153,7 +161,9 @@ impl World {
                 // One watch at a time on each, so that it is clear what an event is about.
                 let is_free = !self.clients[client].watches.contains_key(&of)
                     && !self.clients[client].is_rearming
-                    && !self.clients[client].pending.iter().any(|sent| matches!(sent.what, What::Read { of: other, watch: true } if other == of));
+                    && !self.clients[client].pending.iter().any(
+                        |sent| matches!(sent.what, What::Read { of: other, watch: true } if other == of),
+                    );
                 let watch = is_free && self.random.chance(50);
                 let request = Request::GetData { path: counter(of).into(), watch };
                 self.request(client, What::Read { of, watch }, &request);
@@ -218,7 +228,8 @@ impl World {
                 ));
             }
         }
-        let decode = |op: OpCode| Response::decode(op, body).map_err(|error| format!("client {client}: {error}"));
+        let decode =
+            |op: OpCode| Response::decode(op, body).map_err(|error| format!("client {client}: {error}"));
         let unexpected =
             || Err(format!("client {client}: {:?} is answered with error {}", sent.what, header.err));
         let exists = ErrorCode::NodeExists.code();
@@ -258,10 +269,13 @@ impl World {
                 self.promises.names.set(path.clone(), Fate::Deleted, SessionId::NONE);
             }
             (What::Read { of, watch }, 0) => {
-                let Response::DataAndStat { data, stat } = decode(OpCode::GetData)? else { return unexpected() };
+                let Response::DataAndStat { data, stat } = decode(OpCode::GetData)? else {
+                    return unexpected();
+                };
                 self.counter_read(client, *of, *watch, &data.unwrap_or_default(), &stat, header.zxid)?;
             }
-            (What::Read { of, .. }, err) if err == ErrorCode::NoNode.code() && !self.promises.counters.is_made(*of) => {}
+            (What::Read { of, .. }, err)
+                if err == ErrorCode::NoNode.code() && !self.promises.counters.is_made(*of) => {}
             // Made meanwhile, as far as this client may know.
             (What::Read { .. }, err) if err == ErrorCode::NoNode.code() && sent.stale_floor == 0 => {}
             (What::Read { of, .. }, err) if err == ErrorCode::NoNode.code() && *of != client => {
@@ -290,7 +304,9 @@ impl World {
             return Err(format!("client {client} is shown a change of {} at {zxid}", stat.mzxid));
         }
         let number = std::str::from_utf8(data).ok().and_then(|text| text.parse().ok());
-        let Some(number) = number else { return Err(format!("client {client} reads {data:?} from a counter")) };
+        let Some(number) = number else {
+            return Err(format!("client {client} reads {data:?} from a counter"));
+        };
         self.promises.counters.saw(of, stat.version, number, stat.mzxid.0)?;
         if of == client {
             self.promises.counters.read_own(client, stat.version)?;

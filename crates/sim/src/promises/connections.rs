@@ -17,12 +17,28 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
+    /// A server that has stayed, and had nothing to suffer but the end of others, has closed a session's connection.
+    pub(crate) fn left_alone(&mut self, end: ConnectionEnd) -> Result<(), String> {
+        match end {
+            ConnectionEnd::LeaseOver | ConnectionEnd::SnapshotInstalled | ConnectionEnd::Shutdown => {
+                Err(format!("a client of a server that stayed has noticed a change of leader: {end:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A server has closed a connection. Nothing has gone wrong with servers or their network since `steady_since`.
-    pub(crate) fn closed(&mut self, end: ConnectionEnd, now: Micros, steady_since: Micros) -> Result<(), String> {
+    pub(crate) fn closed(
+        &mut self,
+        end: ConnectionEnd,
+        now: Micros,
+        steady_since: Micros,
+    ) -> Result<(), String> {
         *self.closed.entry(format!("{end:?}")).or_default() += 1;
         match end {
             ConnectionEnd::LeaseOver if now > steady_since + PATIENCE_US => {
-                Err("a server that is in touch with the others has closed a connection: its lease is over".into())
+                Err("a server that is in touch with the others has closed a connection: its lease is over"
+                    .into())
             }
             ConnectionEnd::BadFrame
             | ConnectionEnd::BadHandshake

@@ -39,7 +39,13 @@ impl Counters {
     }
 
     /// A write of `number` is acknowledged.
-    pub(crate) fn wrote(&mut self, client: usize, version: i32, number: u64, zxid: i64) -> Result<(), String> {
+    pub(crate) fn wrote(
+        &mut self,
+        client: usize,
+        version: i32,
+        number: u64,
+        zxid: i64,
+    ) -> Result<(), String> {
         let counter = self.of(client);
         let (from, to) = (counter.version + 1, counter.version + 1 + counter.unknown);
         if !(from..=to).contains(&version) {
@@ -56,7 +62,9 @@ impl Counters {
         let counter = self.of(client);
         let (from, to) = (counter.version, counter.version + counter.unknown);
         if !(from..=to).contains(&version) {
-            return Err(format!("client {client} reads version {version} of its counter, where {from} to {to} can be"));
+            return Err(format!(
+                "client {client} reads version {version} of its counter, where {from} to {to} can be"
+            ));
         }
         Ok(())
     }
@@ -75,14 +83,19 @@ impl Counters {
         if let Some((&earlier, &(other, at))) = before
             && (other >= number || at >= zxid)
         {
-            return Err(format!("client {client}'s counter goes back: version {earlier} is {other}, {version} is {number}"));
+            return Err(format!(
+                "client {client}'s counter goes back: version {earlier} is {other}, {version} is {number}"
+            ));
         }
         Ok(())
     }
 
     /// zxids of changes of a client's counter that anybody has seen.
     pub(crate) fn changes(&self, client: usize) -> impl Iterator<Item = i64> {
-        self.by_client.get(&client).into_iter().flat_map(|counter| counter.seen.values().map(|&(_, zxid)| zxid))
+        self.by_client
+            .get(&client)
+            .into_iter()
+            .flat_map(|counter| counter.seen.values().map(|&(_, zxid)| zxid))
     }
 
     /// What the counters are at the end.

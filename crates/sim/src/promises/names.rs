@@ -43,7 +43,9 @@ impl Names {
         }
         let before = self.sequential.range(..zxid).next_back();
         let after = self.sequential.range(zxid + 1..).next();
-        if before.is_some_and(|(_, &other)| other >= number) || after.is_some_and(|(_, &other)| other <= number) {
+        if before.is_some_and(|(_, &other)| other >= number)
+            || after.is_some_and(|(_, &other)| other <= number)
+        {
             return Err(format!("{path}, of zxid {zxid:#x}, is out of order"));
         }
         Ok(())

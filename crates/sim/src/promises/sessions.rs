@@ -63,10 +63,9 @@ impl Sessions {
     /// A client got an answer in its session, which may be served `lease` longer than it exists.
     pub(crate) fn served(&self, session: SessionId, now: Micros, lease: Micros) -> Result<(), String> {
         match self.ended.get(&session) {
-            Some(&(at, EndCause::Expired)) if now > at + lease => Err(format!(
-                "session {session} is served {} ms after it has expired",
-                (now - at) / 1_000
-            )),
+            Some(&(at, EndCause::Expired)) if now > at + lease => {
+                Err(format!("session {session} is served {} ms after it has expired", (now - at) / 1_000))
+            }
             _ => Ok(()),
         }
     }

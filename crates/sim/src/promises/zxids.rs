@@ -48,10 +48,6 @@ impl Zxids {
         Ok(())
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.acknowledged.len()
-    }
-
     pub(crate) fn largest(&self) -> i64 {
         self.acknowledged.last_key_value().map_or(0, |(&zxid, _)| zxid)
     }

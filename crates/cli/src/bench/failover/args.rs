@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn servers_and_their_processes() {
         Program::command().debug_assert();
-        let args =
-            parse("failover --servers h:1,h:2 --pid h:1=7 --pid-file h:2=/run/two --action kill-all").unwrap();
+        let args = parse("failover --servers h:1,h:2 --pid h:1=7 --pid-file h:2=/run/two --action kill-all")
+            .unwrap();
         assert_eq!((args.servers.len(), args.action), (2, Action::KillAll));
         assert_eq!(args.pid, [ServerPid { server: "h:1".into(), pid: 7 }]);
         assert_eq!(args.pid_file, [PidFile { server: "h:2".into(), file: "/run/two".into() }]);

@@ -103,9 +103,10 @@ impl Judge {
             let mut here = Verdict::default();
             for writer in writers {
                 judge_writer(&mut here, &Plan::home(&self.root, event, writer.number), writer, &of_event);
-                let is_there = writer.ephemeral.as_ref().zip(writer.session()).is_none_or(|(path, session)| {
-                    ephemerals.get(path).is_some_and(|(_, stat)| stat.ephemeral_owner == session.id)
-                });
+                let is_there =
+                    writer.ephemeral.as_ref().zip(writer.session()).is_none_or(|(path, session)| {
+                        ephemerals.get(path).is_some_and(|(_, stat)| stat.ephemeral_owner == session.id)
+                    });
                 here.ephemerals_lost += u64::from(!is_there);
             }
             // Each is counted once, not once per server.
@@ -168,7 +169,10 @@ impl Judge {
             match Client::connect(address, &ConnectOptions::default()).await {
                 Ok((client, _events)) => return Ok(client),
                 Err(error) if started.elapsed() > LIMIT => {
-                    return Err(BenchError::NoClient { address: address.to_owned(), errors: error.to_string() });
+                    return Err(BenchError::NoClient {
+                        address: address.to_owned(),
+                        errors: error.to_string(),
+                    });
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }

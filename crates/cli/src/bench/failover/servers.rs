@@ -101,8 +101,11 @@ impl Servers {
                 return Ok(leader);
             }
             if started.elapsed() > limit {
-                let states =
-                    self.servers.iter().zip(modes).map(|(server, mode)| format!("{}: {mode:?}", server.address));
+                let states = self
+                    .servers
+                    .iter()
+                    .zip(modes)
+                    .map(|(server, mode)| format!("{}: {mode:?}", server.address));
                 let states = states.collect::<Vec<_>>().join(", ");
                 return Err(BenchError::NotServing { waited_s: limit.as_secs(), states });
             }

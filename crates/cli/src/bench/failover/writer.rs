@@ -110,10 +110,7 @@ impl Writer {
     /// Forgets its notes, and moves its session to the server it belongs on.
     pub(super) async fn go_home(&mut self) -> Result<()> {
         // A session lost between two events counts for the next.
-        let mut notes = Notes {
-            acknowledged_before: self.acknowledged.len(),
-            ..Notes::default()
-        };
+        let mut notes = Notes { acknowledged_before: self.acknowledged.len(), ..Notes::default() };
         std::mem::swap(&mut notes, &mut self.notes);
         if self.at != self.home
             && let Some(client) = self.client.take()
@@ -236,7 +233,8 @@ impl Writer {
         }
         self.session = Some(client.session().clone());
         if self.ephemeral.is_none() {
-            let path = format!("{}/c{}-{}", Plan::ephemerals(&self.plan.root), self.number, self.sessions_opened);
+            let path =
+                format!("{}/c{}-{}", Plan::ephemerals(&self.plan.root), self.number, self.sessions_opened);
             match client.create(&path, b"", &open_acl(), CreateMode::Ephemeral).await {
                 // It exists if an earlier attempt had no answer.
                 Ok(_) | Err(Error::Server(ErrorCode::NodeExists)) => self.ephemeral = Some(path),

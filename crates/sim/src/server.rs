@@ -284,6 +284,7 @@ impl Server {
                 auth: AuthSettings::default(),
                 admission: Arc::new(Always),
                 lease: lease.clone(),
+                read_only_mode: false,
                 draw_secret: Box::new(move || {
                     let (high, low) = (u128::from(secrets.number()), u128::from(secrets.number()));
                     (high << 64 | low).to_be_bytes()

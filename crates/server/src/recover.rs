@@ -419,13 +419,13 @@ mod tests {
     /// A crash after each step: what is left to do is done by the next run.
     #[test]
     fn an_interrupted_change_of_places_is_finished() {
-        let steps: [&dyn Fn(&[PathBuf]); 6] = [
-            &|_| {},
-            &|dirs| exchange(&dirs[0]),
-            &|dirs| exchange(&dirs[1]),
-            &|dirs| keep(&dirs[0]),
-            &|dirs| keep(&dirs[1]),
-            &|dirs| fs::remove_dir_all(dirs[0].join(WORK)).unwrap(),
+        let steps: [fn(&[PathBuf]); 6] = [
+            |_| {},
+            |dirs| exchange(&dirs[0]),
+            |dirs| exchange(&dirs[1]),
+            |dirs| keep(&dirs[0]),
+            |dirs| keep(&dirs[1]),
+            |dirs| fs::remove_dir_all(dirs[0].join(WORK)).unwrap(),
         ];
         for crash_after in 0..steps.len() {
             let root = tempfile::tempdir().unwrap();

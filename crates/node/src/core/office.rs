@@ -227,7 +227,7 @@ fn to_entry(change: MembershipChange, server: Option<u8>) -> MembershipEntry {
     MembershipEntry { step, node, context }
 }
 
-pub(super) fn to_tree(entry: &MembershipEntry) -> MembershipChange {
+pub(crate) fn to_tree(entry: &MembershipEntry) -> MembershipChange {
     use ostler_replication::Step;
     let node = entry.node;
     match entry.step {

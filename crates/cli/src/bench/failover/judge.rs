@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ostler_client::{Client, ConnectOptions, Error, Pending};
-use ostler_types::{CreateMode, ErrorCode, Stat, open_acl};
+use ostler_types::{CreateMode, ErrorCode, SessionId, Stat, Zxid, open_acl};
 use ostler_wire::{Request, Response};
 
 use super::outcome::Verdict;
@@ -22,6 +22,22 @@ const BATCH: usize = 1000;
 const COMPARISONS: usize = 3;
 /// Differences that are told.
 const TOLD: usize = 5;
+
+/// Apache ZooKeeper's servers each make it when they start, with a Stat of their own.
+const CONFIG: &str = "/zookeeper/config";
+const NO_STAT: Stat = Stat {
+    czxid: Zxid::ZERO,
+    mzxid: Zxid::ZERO,
+    ctime: 0,
+    mtime: 0,
+    version: 0,
+    cversion: 0,
+    aversion: 0,
+    ephemeral_owner: SessionId::NONE,
+    data_length: 0,
+    num_children: 0,
+    pzxid: Zxid::ZERO,
+};
 
 /// A subtree, by path.
 type Tree = BTreeMap<String, (Option<Vec<u8>>, Stat)>;
@@ -158,8 +174,11 @@ impl Judge {
     async fn tree(&self, index: usize, path: &str) -> Result<Tree> {
         let client = self.connect(index).await?;
         client.sync("/").await?;
-        let tree = walk(&client, path).await?;
+        let mut tree = walk(&client, path).await?;
         client.close().await?;
+        if let Some((_, stat)) = tree.get_mut(CONFIG) {
+            *stat = NO_STAT;
+        }
         Ok(tree)
     }
 
@@ -211,7 +230,12 @@ fn differences(name: &str, first: &Tree, other_name: &str, other: &Tree) -> Stri
     let mut text = format!("{name} and {other_name} differ:");
     let paths: BTreeSet<&String> = first.keys().chain(other.keys()).collect();
     for path in paths.into_iter().filter(|path| first.get(*path) != other.get(*path)).take(TOLD) {
-        text += &format!("\n  {path}: {:?} and {:?}", first.get(path), other.get(path));
+        let shown = |tree: &Tree| {
+            tree.get(path).map(|(data, stat)| {
+                (data.as_deref().map(|data| String::from_utf8_lossy(data).into_owned()), *stat)
+            })
+        };
+        text += &format!("\n  {path}: {:?} and {:?}", shown(first), shown(other));
     }
     text
 }

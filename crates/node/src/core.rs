@@ -34,6 +34,7 @@ use agreement::Agreement;
 use contact::Contact;
 use durability::Rounds;
 
+pub(crate) use office::to_tree;
 pub use ostler_replication::HardState;
 
 /// While this many rounds wait for the disk, further requests are collected: they become one entry.

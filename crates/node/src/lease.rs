@@ -22,6 +22,11 @@ pub struct Lease {
 
 /// There is nobody to be in touch with.
 const ALONE: Millis = Millis::MAX;
+/// This server has been removed; no time that a clock shows.
+const ENDED: Millis = 1;
+/// A server out of touch for less than this waits for the next leader rather than serve anybody read-only, as in
+/// ZooKeeper with its usual tickTime.
+const CUT_OFF_MS: Millis = 2_000;
 
 impl Lease {
     /// A lease that nothing has been heard for yet. `election_ms` is the longest a single election can take to begin.
@@ -48,13 +53,22 @@ impl Lease {
     pub fn holds(&self, timeout_ms: u32, now: Millis) -> bool {
         let contact = self.contact();
         contact == ALONE
-            || (contact != 0 && now + MARGIN_MS < contact.saturating_add(self.length(timeout_ms)))
+            || (contact > ENDED && now + MARGIN_MS < contact.saturating_add(self.length(timeout_ms)))
     }
 
     /// Whether every session may be served now, whatever its timeout.
     pub fn holds_for_all(&self, now: Millis) -> bool {
         let contact = self.contact();
-        contact == ALONE || (contact != 0 && now + MARGIN_MS < contact.saturating_add(self.election_ms))
+        contact == ALONE || (contact > ENDED && now + MARGIN_MS < contact.saturating_add(self.election_ms))
+    }
+
+    /// Whether this server has been out of touch with a majority for so long that no session is served any more,
+    /// counted from `began` if it never was in touch. A removed server is not cut off but gone.
+    pub fn is_cut_off(&self, began: Millis, now: Millis) -> bool {
+        let contact = self.contact();
+        contact != ALONE
+            && contact != ENDED
+            && now >= contact.max(began).saturating_add(self.length(u32::MAX).max(CUT_OFF_MS))
     }
 
     /// The last contact; 0 is never.
@@ -64,7 +78,7 @@ impl Lease {
 
     /// This server is not part of the ensemble any more: nothing it has counts, until there is new contact.
     pub(crate) fn end(&self) {
-        self.contact.store(0, Ordering::Release);
+        self.contact.store(ENDED, Ordering::Release);
     }
 
     /// There was contact at `at`.
@@ -97,6 +111,19 @@ mod tests {
         assert!(lease.holds_for_all(1_700) && !lease.holds_for_all(1_800));
         lease.renew(900);
         assert_eq!(lease.contact(), 1_000, "contact never goes back");
+    }
+
+    #[test]
+    fn a_server_is_cut_off_when_every_lease_is_over_and_never_when_it_is_removed() {
+        let lease = Lease::new(800);
+        assert!(!lease.is_cut_off(5_000, 7_399) && lease.is_cut_off(5_000, 7_400), "never in touch");
+        lease.renew(10_000);
+        assert!(!lease.is_cut_off(5_000, 12_399) && lease.is_cut_off(5_000, 12_400));
+        assert!(!lease.holds(u32::MAX, 12_400));
+        lease.end();
+        assert!(!lease.is_cut_off(5_000, 99_000) && !lease.holds(30_000, 10));
+        lease.renew(100_000);
+        assert!(lease.holds(30_000, 100_001));
     }
 
     #[test]

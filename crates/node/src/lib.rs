@@ -27,6 +27,7 @@ mod lease;
 mod operation;
 mod peer;
 mod pending;
+mod replay;
 mod replica;
 mod shard;
 mod watches;
@@ -38,6 +39,7 @@ pub use core::{Core, CoreEffect, CoreError, CoreSettings, CoreStatus, News, Pers
 pub use inbox::{Inbox, Publication, Published};
 pub use lease::Lease;
 pub use peer::{FrameError, PeerFrame, Report};
+pub use replay::replay;
 pub use replica::{Handshake, Replica, ReplicaSettings, SessionEnd, ShardRequests};
 pub use shard::{
     Admission, ClosedConnection, ConnectionEnd, ConnectionFacts, Effect, Gauge, Output, Shard, ShardSettings,

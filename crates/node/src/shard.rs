@@ -4,6 +4,7 @@ mod connection;
 mod handshake;
 mod publication;
 mod read;
+mod read_only;
 mod request;
 mod stats;
 
@@ -74,6 +75,9 @@ pub struct ShardSettings {
     pub admission: Arc<dyn Admission>,
     /// For how long sessions may be served without contact to a majority.
     pub lease: Arc<Lease>,
+    /// Whether clients that allow it are given read-only sessions while there is no majority
+    /// (`readonlymode.enabled`).
+    pub read_only_mode: bool,
     /// Draws a session's secret.
     pub draw_secret: Box<dyn FnMut() -> [u8; 16] + Send>,
 }
@@ -107,6 +111,9 @@ pub struct Shard {
     connections: Slab<Connection>,
     serial: u64,
     sessions: HashMap<SessionId, ConnId, FixedState>,
+    read_only: read_only::ReadOnly,
+    /// When this shard began.
+    began: Millis,
     watches: WatchTable,
     commands: CommandBuffer,
     handshakes: Vec<Handshake>,
@@ -164,6 +171,8 @@ impl Shard {
             connections: Slab::new(),
             serial: 0,
             sessions: HashMap::default(),
+            read_only: read_only::ReadOnly::default(),
+            began: now,
             watches: WatchTable::default(),
             commands: CommandBuffer::default(),
             handshakes: Vec::new(),
@@ -231,6 +240,7 @@ impl Shard {
     /// Time has passed.
     pub fn tick(&mut self, now: Millis) {
         self.judge_lease(now);
+        self.judge_read_only(now);
         while let Some(&(deadline, token)) = self.sessionless.front() {
             if deadline > now {
                 break;
@@ -259,7 +269,7 @@ impl Shard {
             for id in std::mem::take(&mut self.heard) {
                 if let Some(connection) = self.connections.get_mut(id.0 as usize) {
                     connection.is_in_heard = false;
-                    if connection.session != SessionId::NONE {
+                    if connection.has_row() {
                         touches.push((connection.session, connection.last_heard));
                     }
                 }
@@ -268,7 +278,7 @@ impl Shard {
             // the client that takes nothing.
             for &id in &self.paused {
                 if let Some(connection) = self.connections.get(id.0 as usize)
-                    && connection.session != SessionId::NONE
+                    && connection.has_row()
                     && connection
                         .output
                         .blocked_since
@@ -369,7 +379,7 @@ impl Shard {
         self.unsent -= connection.unsent;
         self.held_bytes -= connection.in_flight.iter().map(|r| r.bytes).sum::<usize>();
         self.held_bytes -= connection.deferred.iter().map(Deferred::bytes).sum::<usize>();
-        if connection.is_in_heard && connection.session != SessionId::NONE {
+        if connection.is_in_heard && connection.has_row() {
             self.departed.push((connection.session, connection.last_heard));
         }
         if connection.session != SessionId::NONE && self.sessions.get(&connection.session) == Some(&id) {
@@ -693,6 +703,10 @@ impl Shard {
             return true;
         }
         let Some(connection) = self.connections.get(id.0 as usize) else { return true };
+        if connection.is_read_only {
+            // It has a lease of the opposite kind.
+            return true;
+        }
         let timeout_ms = match &connection.phase {
             Phase::Established => connection.timeout_ms,
             Phase::Checking(checking) => checking.timeout_ms,

@@ -16,6 +16,7 @@ Examples:
   ostler serve zoo.cfg --print-config  show what that file amounts to, and stop
   ostler dev --servers 3               try an ensemble on this machine, each server a process of its own
   ostler check /var/lib/zookeeper      verify a data directory while no server uses it
+  ostler recover DATADIR --new-cluster go on from one disk when most are lost
   ostler config --server zk1:2181      show who is in an ensemble; `ostler reconfig` changes it
   echo srvr | nc 127.0.0.1 2181        ask a running server how it is
 
@@ -59,6 +60,13 @@ pub(crate) enum Command {
     /// Measure a server: any that speaks ZooKeeper's protocol.
     Bench(ostler_cli::bench::BenchArgs),
     Dev(ostler_cli::dev::DevArgs),
+    /// Begin a new cluster with the data of one server, when a majority of the old one's disks is lost.
+    ///
+    /// For a directory that no server uses. Says what is in it and what may be lost, asks, and makes it the only server
+    /// of a new cluster, with everything up to the last entry on this disk. The old data is kept beside it. Servers of
+    /// the old cluster can never join the new one; start others with empty directories and add them with `ostler
+    /// reconfig`.
+    Recover(Recover),
     Config(ostler_cli::membership::ConfigArgs),
     Reconfig(Box<ostler_cli::membership::ReconfigArgs>),
 }
@@ -111,6 +119,24 @@ pub(crate) struct Check {
     pub(crate) log_dir: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Recover {
+    /// The dataDir of the configuration.
+    pub(crate) data_dir: PathBuf,
+    /// The dataLogDir, if it is another directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+    /// What to do; there is nothing else.
+    #[arg(long, required = true)]
+    pub(crate) new_cluster: bool,
+    /// Do not ask: for scripts.
+    #[arg(long)]
+    pub(crate) yes_i_know: bool,
+    /// Print lines of JSON: what there is, and what was done.
+    #[arg(long, requires = "yes_i_know")]
     pub(crate) json: bool,
 }
 

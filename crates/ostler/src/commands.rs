@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ostler_server::config::{self, ConfigError, Loaded, Overrides};
 use ostler_server::{StartError, logging};
 
-use crate::arguments::{Arguments, Check, Command, Serve, ServeOptions};
+use crate::arguments::{Arguments, Check, Command, Recover, Serve, ServeOptions};
 
 /// How the program ends. The numbers are documented in `--help` and `docs/operations.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         None => serve(&[], &arguments.serve).into(),
         Some(Command::Serve(Serve { settings, options })) => serve(&settings, &options).into(),
         Some(Command::Check(check)) => self::check(&check).into(),
+        Some(Command::Recover(recover)) => self::recover(&recover).into(),
         Some(Command::Bench(bench)) => ostler_cli::bench::run(&bench),
         Some(Command::Dev(dev)) => ostler_cli::dev::run(&dev),
         Some(Command::Config(config)) => ostler_cli::membership::config(&config),
@@ -105,4 +106,42 @@ fn check(check: &Check) -> Exit {
         Exit::Success => Exit::DataUnusable,
         failed => failed,
     }
+}
+
+/// What has to be typed.
+const CONFIRMATION: &str = "new cluster";
+
+fn recover(recover: &Recover) -> Exit {
+    let log_dir = recover.log_dir.as_deref().unwrap_or(&recover.data_dir);
+    let done = match ostler_server::finish_interrupted(&recover.data_dir, log_dir) {
+        Ok(Some(done)) => Ok(done),
+        Ok(None) => match ostler_server::examine(&recover.data_dir, log_dir) {
+            Ok(survivor) => {
+                let report = survivor.report();
+                let shown = if recover.json { print(&report.to_json()) } else { print(&report.to_string()) };
+                if shown != Exit::Success || !(recover.yes_i_know || is_confirmed()) {
+                    eprintln!("ostler: nothing was changed");
+                    return Exit::Failure;
+                }
+                survivor.found_new_cluster()
+            }
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(done) if recover.json => print(&done.to_json()),
+        Ok(done) => print(&done.to_string()),
+        Err(error) => {
+            eprintln!("ostler: {error}");
+            Exit::DataUnusable
+        }
+    }
+}
+
+/// Asks for what nobody types by mistake.
+fn is_confirmed() -> bool {
+    eprint!("Type `{CONFIRMATION}` to go on: ");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).is_ok() && line.trim() == CONFIRMATION
 }

@@ -129,6 +129,9 @@ pub(crate) fn connection_closed(closed: &ClosedConnection) {
         ConnectionEnd::LeaseOver => {
             "out of touch with a majority of servers for too long; the client may find one that is not"
         }
+        ConnectionEnd::ReadOnlyOver => {
+            "read-only, and there is a majority again: the client can have a real session"
+        }
         ConnectionEnd::SnapshotInstalled => "a snapshot replaced this server's state; the client comes again",
         ConnectionEnd::TextAnswered => "four-letter word answered",
         ConnectionEnd::Shutdown => "server is stopping",

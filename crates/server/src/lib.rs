@@ -18,6 +18,7 @@ pub mod logging;
 mod membership_writer;
 pub mod metrics;
 pub mod peers;
+mod recover;
 mod recovery;
 mod reports;
 mod roster;
@@ -28,6 +29,7 @@ pub mod words;
 mod worker;
 
 pub use check::{CheckReport, StateSummary, check};
+pub use recover::{NewCluster, RecoverError, RecoverReport, Survivor, examine, finish_interrupted};
 pub use recovery::RecoveryError;
 pub use run::{run, stop_when_input_ends};
 pub use server::{Server, StartError};

@@ -98,10 +98,20 @@ pub(crate) fn found(
     members: BTreeMap<u8, Member>,
     config: &DataConfig,
 ) -> Result<(), RecoveryError> {
-    let data = data_dir.recover(ExpectIdentity::OrCreate(identity), log_options(config))?;
     let voters =
         members.values().filter(|member| member.spec.votes()).filter_map(|member| member.node).collect();
     let mut state = State::founded(random_id(), members, voters, clock::wall_ms());
+    write_founding(data_dir, identity, &mut state, config)
+}
+
+/// Makes data that begins with `state`, whatever index that is at.
+pub(crate) fn write_founding(
+    data_dir: &DataDir,
+    identity: Identity,
+    state: &mut State,
+    config: &DataConfig,
+) -> Result<(), RecoveryError> {
+    let data = data_dir.recover(ExpectIdentity::OrCreate(identity), log_options(config))?;
     let meta = SnapshotMeta {
         identity,
         index: state.applied_index().0,
@@ -125,6 +135,7 @@ pub(crate) fn found(
         }
     }
     writer.finish(records, digest.into())?;
+    state.end_snapshot_walk();
     Ok(())
 }
 

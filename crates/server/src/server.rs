@@ -226,6 +226,7 @@ impl Server {
             snapshots: snapshot_stats,
             status,
             lease: lease.clone(),
+            read_only_mode: config.read_only_mode,
             in_ensemble: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1),
         };
         let metrics = Arc::new(Metrics::new(sources, started));
@@ -408,6 +409,7 @@ fn shard_settings(
         auth: auth_settings(&config.auth),
         admission: gate,
         lease,
+        read_only_mode: config.read_only_mode,
         draw_secret: Box::new(|| {
             let mut secret = [0; 16];
             // Without randomness there are no secrets, and without secrets no sessions.

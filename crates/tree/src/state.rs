@@ -108,6 +108,19 @@ impl State {
         state
     }
 
+    /// From here on this is the state of another cluster, whose nodes are those of `members`; without any, of a server
+    /// alone. Everything else stays, so that sessions and zxids go on.
+    pub fn refound(&mut self, members: BTreeMap<u8, Member>) {
+        let nodes = |votes: bool| {
+            let of_role = members.values().filter(move |member| member.spec.votes() == votes);
+            of_role.filter_map(|member| member.node).collect()
+        };
+        let (voters, learners) = (nodes(true), nodes(false));
+        let version = self.position.zxid;
+        self.membership = Membership { version, members, voters, learners, pending: None };
+        self.put_config(version, None);
+    }
+
     /// What a restore fills in.
     pub(crate) fn without_znodes(index_seed: u64) -> State {
         State { tree: Tree::empty(index_seed), ..State::with_index_seed(index_seed) }

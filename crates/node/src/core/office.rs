@@ -161,7 +161,8 @@ impl Core {
             NextStep::Change { change, server } => {
                 let entry = to_entry(change, server);
                 if self.replicator.may_propose() && self.replicator.propose_membership(&entry).is_ok() {
-                    self.reconfiguring.proposed = Some((now, self.replicator.last().0));
+                    // Done when the entry after the last one until now is applied.
+                    self.reconfiguring.proposed = Some((now, last));
                 }
             }
             NextStep::HandOver { to } => {
@@ -226,7 +227,7 @@ fn to_entry(change: MembershipChange, server: Option<u8>) -> MembershipEntry {
     MembershipEntry { step, node, context }
 }
 
-pub(super) fn to_tree(entry: &MembershipEntry) -> MembershipChange {
+pub(crate) fn to_tree(entry: &MembershipEntry) -> MembershipChange {
     use ostler_replication::Step;
     let node = entry.node;
     match entry.step {

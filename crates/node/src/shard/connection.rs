@@ -211,6 +211,8 @@ pub(super) struct Connection {
     pub(super) barrier: Barrier,
     /// Every read shows what was committed anywhere before it was received.
     pub(super) is_linearizable: bool,
+    /// Its session is a read-only one, of this connection alone.
+    pub(super) is_read_only: bool,
     pub(super) input: Vec<u8>,
     discard: Option<Discard>,
     pub(super) output: Output,
@@ -251,6 +253,7 @@ impl Connection {
             deferred: VecDeque::new(),
             barrier: Barrier::None,
             is_linearizable: false,
+            is_read_only: false,
             input: Vec::new(),
             discard: None,
             output: Output::default(),
@@ -268,6 +271,11 @@ impl Connection {
             end: None,
             stats: ConnectionStats::new(now),
         }
+    }
+
+    /// Whether its session is one of the replicated ones.
+    pub(super) fn has_row(&self) -> bool {
+        self.session != SessionId::NONE && !self.is_read_only
     }
 
     /// Whether the newest request in flight is a reconfig.
@@ -351,6 +359,8 @@ pub enum ConnectionEnd {
     TextAnswered,
     /// This server has been out of touch with a majority for too long; the client may find one that is not.
     LeaseOver,
+    /// It was read-only, and there is a majority again: the client can have a real session.
+    ReadOnlyOver,
     /// A snapshot replaces this server's state, so what the client waits for will not be answered here.
     SnapshotInstalled,
     /// The server is stopping.

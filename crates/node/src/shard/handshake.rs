@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::Shard;
 use super::connection::{Checking, Connecting, ConnectionEnd, Phase};
+use super::read_only::is_read_only_id;
 use crate::replica::Handshake;
 use crate::shard::Effect;
 use crate::{ConnId, ConnToken, Millis};
@@ -72,6 +73,9 @@ impl Shard {
         let timeout_ms = u32::try_from(request.timeout_ms).unwrap_or(0).clamp(*bounds.start(), *bounds.end());
         // Without a quorum there is nobody who could give it a session: it may find a server that has one.
         if !self.settings.lease.holds(timeout_ms, now) {
+            if self.open_read_only(id, &request, timeout_ms, state, now) {
+                return;
+            }
             return self.close(id, ConnectionEnd::LeaseOver);
         }
         let connecting = |secret| Connecting {
@@ -96,6 +100,9 @@ impl Shard {
                 received: now,
             });
             return;
+        }
+        if is_read_only_id(request.session) {
+            return self.refuse_session(id, request.has_read_only());
         }
         let Some(secret) = request.password.and_then(|p| <[u8; 16]>::try_from(p).ok()) else {
             return self.refuse_session(id, request.has_read_only());

@@ -101,6 +101,10 @@ impl Shard {
             Kind::Auth => self.authenticate(id, xid, op, body, now),
             Kind::Refused => self.refuse_received(id, xid, state, now),
             Kind::Write | Kind::Close | Kind::Read => {
+                let needs_others = kind(op) == Kind::Write || op == OpCode::Sync;
+                if self.refuse_read_only(id, xid, op, needs_others, state, now) {
+                    return;
+                }
                 if self.must_wait(id, op) {
                     self.defer(id, xid, Waiting::Request(op, body.into()), now);
                 } else {
@@ -201,7 +205,7 @@ impl Shard {
         }
     }
 
-    fn answer_refused(
+    pub(super) fn answer_refused(
         &mut self,
         id: ConnId,
         xid: Xid,

@@ -2,6 +2,7 @@
 
 mod limits;
 mod order;
+mod read_only;
 mod reconfig;
 mod scale;
 mod scripts;

@@ -154,6 +154,7 @@ impl World {
                 auth: AuthSettings::default(),
                 admission: room.clone(),
                 lease: lease.clone(),
+                read_only_mode: false,
                 draw_secret: Box::new(move || {
                     secrets += 1;
                     (secrets << 8 | index as u128).to_be_bytes()

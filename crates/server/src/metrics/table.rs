@@ -27,6 +27,8 @@ pub(crate) struct Sources {
     /// How this server stands in its ensemble.
     pub(crate) status: Arc<Mutex<CoreStatus>>,
     pub(crate) lease: Arc<Lease>,
+    /// Whether it serves read-only sessions without a majority.
+    pub(crate) read_only_mode: bool,
     /// Whether its configuration has `server.N` lines.
     pub(crate) in_ensemble: bool,
 }
@@ -87,7 +89,11 @@ impl Metrics {
             return Some(Mode::Standalone);
         }
         let status = status.lock();
-        if !status.serving || !lease.holds_for_all(clock::now()) {
+        let now = clock::now();
+        if self.sources.read_only_mode && status.applied.0 > 0 && lease.is_cut_off(self.started, now) {
+            return Some(Mode::ReadOnly);
+        }
+        if !status.serving || !lease.holds_for_all(now) {
             return None;
         }
         let is_voter = status.membership.voters.contains(&status.node);
@@ -364,6 +370,7 @@ pub(super) mod tests {
             snapshots: Arc::default(),
             status: Arc::default(),
             lease: Arc::new(Lease::alone()),
+            read_only_mode: false,
             in_ensemble: false,
         };
         Metrics::new(sources, clock::now())

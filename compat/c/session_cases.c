@@ -28,6 +28,7 @@ static void close_removes_ephemerals(void) {
     make(c, under(path, "stays"), "");
     SAME(stat_of(c, under(path, "e0")).ephemeralOwner, zoo_client_id(c->handle)->client_id);
     close_client(c);
+    catch_up(other);
     for (int i = 0; i < 20; i++) {
         char name[16];
         snprintf(name, sizeof name, "e%d", i);
@@ -115,6 +116,7 @@ static void idle_client_is_kept_by_pings(void) {
     make_ephemeral(c, under(path, "e"));
     /* The case is the waiting: four timeouts without a request of the program's own. */
     sleep(4);
+    catch_up(other);
     SAME(stat_of(other, under(path, "e")).ephemeralOwner, zoo_client_id(c->handle)->client_id);
     SAME(c->connects, 1);
     SAME(c->expired, 0);
@@ -138,6 +140,7 @@ static void session_and_data_survive_kill(void) {
     CHECK(stat_of(c, under(path, "data")).mzxid > before.mzxid);
     close_client(c);
     struct client *other = connected();
+    catch_up(other);
     SAME(zoo_exists(other->handle, under(path, "e"), 0, NULL), ZNONODE);
 }
 

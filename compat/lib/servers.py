@@ -262,7 +262,10 @@ class Killer:
         self.thread.join()
 
     def _run(self):
-        while not self.ending.wait(self.seconds):
+        # The first one soon, so that a short run has one too.
+        pause = min(self.seconds, 1)
+        while not self.ending.wait(pause):
+            pause = self.seconds
             with self.lock:
                 victim = self.random.choice([server for server in self.ensemble.servers if server.running] or [None])
                 if victim is None:

@@ -580,6 +580,7 @@ async fn chroot(root: String) -> Outcome {
     let plain = connect().await?;
     let c = connect_to(&format!("{}{root}", server()), Duration::from_secs(10)).await?;
     make(&c, "/a", "v", PERSISTENT).await?;
+    plain.sync(&root).await.or_fail("sync")?;
     same("data", plain.get_data(&format!("{root}/a")).await.or_fail("get")?.0, b"v".to_vec())?;
     let (_, _, watcher) = c.get_and_watch_data("/a").await.or_fail("watch")?;
     plain.set_data(&format!("{root}/a"), b"w", None).await.or_fail("set")?;

@@ -89,7 +89,9 @@ final class NodeCases {
         Check.same(data, world.zk().getData(path, false, null));
         data[0] = 99;
         world.zk().setData(path, data, 0);
-        Check.same(data, world.open().getData(path, false, null));
+        ZooKeeper other = world.open();
+        other.sync(path);
+        Check.same(data, other.getData(path, false, null));
     }
 
     /** Apache ZooKeeper hangs up; a server may also answer BADARGUMENTS. Either way the session goes on. */
@@ -153,6 +155,7 @@ final class NodeCases {
     private static void ephemeral(World world) throws Exception {
         ZooKeeper owner = world.open();
         String path = owner.create(world.path("e"), bytes("mine"), OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL);
+        world.zk().sync(path);
         Check.same(owner.getSessionId(), world.zk().exists(path, false).getEphemeralOwner());
         owner.close();
         world.zk().sync(path);

@@ -164,7 +164,7 @@ impl World {
                 let result = self.promises.sessions.ended(&end, self.now);
                 self.check(result);
             }
-            News::Diverged { .. } | News::PeerDiverged { .. } | News::BadFrame { .. } | News::Removed => {
+            News::Diverged { .. } | News::PeerDiverged { .. } | News::BadFrame { .. } => {
                 self.fail(format!("server {}: {news:?}", server + 1));
             }
             News::Installed { .. } => self.outcome.installs += 1,

@@ -82,6 +82,8 @@ void expect_no_event(struct client *client);
 void wait_connects(struct client *client, int connects);
 void wait_expired(struct client *client);
 /* Waits until a node is gone, as seen through this client. */
+/* Sees from now on what any client has been told: clients of an ensemble read from different servers. */
+void catch_up(struct client *client);
 void wait_gone(struct client *client, const char *path);
 
 /* Creates a persistent node open to everybody. */

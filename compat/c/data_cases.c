@@ -349,6 +349,7 @@ static void auth_digest(void) {
     SAME(acl.count, 1);
     SAME_TEXT(acl.data[0].id.scheme, "digest");
     CHECK(strncmp(acl.data[0].id.id, "pat:", 4) == 0);
+    catch_up(other);
     char data[4];
     int length = sizeof data;
     SAME(zoo_get(other->handle, under(path, "mine"), 0, data, &length, NULL), ZNOAUTH);
@@ -568,6 +569,8 @@ static void sync_answers_path(void) {
 struct worker {
     struct client *client;
     char path[128];
+    /* The first call that failed ends the worker. */
+    int code;
     int wrong;
 };
 
@@ -576,8 +579,10 @@ static void *work(void *argument) {
     for (int i = 0; i < 200; i++) {
         char value[24], back[24];
         int length = snprintf(value, sizeof value, "%d", i), got = sizeof back;
-        if (zoo_set(worker->client->handle, worker->path, value, length, i) != ZOK) worker->wrong++;
-        if (zoo_get(worker->client->handle, worker->path, 0, back, &got, NULL) != ZOK) worker->wrong++;
+        worker->code = zoo_set(worker->client->handle, worker->path, value, length, i);
+        if (worker->code != ZOK) break;
+        worker->code = zoo_get(worker->client->handle, worker->path, 0, back, &got, NULL);
+        if (worker->code != ZOK) break;
         if (got != length || memcmp(value, back, (size_t)length) != 0) worker->wrong++;
     }
     return NULL;
@@ -596,6 +601,7 @@ static void threads_on_one_handle(void) {
     }
     for (int i = 0; i < 32; i++) {
         pthread_join(threads[i], NULL);
+        if (workers[i].code != ZOK) FAIL("worker %d: %s", i, zerror(workers[i].code));
         SAME(workers[i].wrong, 0);
     }
 }

@@ -163,6 +163,17 @@ void expect_no_event(struct client *client) {
     pthread_mutex_unlock(&client->lock);
 }
 
+static void open_barrier_after_sync(int code, const char *path, const void *context) {
+    (void)path;
+    open_barrier(code, NULL, context);
+}
+
+void catch_up(struct client *client) {
+    struct barrier barrier = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+    OK(zoo_async(client->handle, "/", open_barrier_after_sync, &barrier));
+    WAIT_FOR(&barrier, barrier.open, "sync was not answered");
+}
+
 void wait_gone(struct client *client, const char *path) {
     struct timespec limit = wait_limit(), now;
     for (;;) {

@@ -164,12 +164,14 @@ static void chroot_client(void) {
     make(plain, under(path, "app"), "root");
     OK(zoo_create(c->handle, "/a", "v", 1, OPEN, ZOO_SEQUENCE, made, sizeof made));
     SAME_TEXT(made, "/a0000000000");
+    catch_up(plain);
     SAME_TEXT(text_of(plain, under(path, "app/a0000000000")), "v");
     SAME_TEXT(text_of(c, "/"), "root");
     zoo_op_t op;
     zoo_op_result_t result;
     zoo_create_op_init(&op, "/b", "", 0, OPEN, 0, made, sizeof made);
     OK(zoo_multi(c->handle, 1, &op, &result));
+    catch_up(plain);
     stat_of(plain, under(path, "app/b"));
 }
 

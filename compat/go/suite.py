@@ -64,6 +64,8 @@ def own_tests(kit):
     environment = dict(
         os.environ,
         **stand_in.environment(kit, kit.source / "shim"),
+        # What makes its reconfig tests run.
+        ZK_VERSION=toolchain.ZOOKEEPER_VERSION,
         ZOOKEEPER_BIN_PATH=str(kit.source / "shim"),
         TMPDIR=str(kit.work()),
     )

@@ -1,4 +1,4 @@
-"""kazoo's own test suite, from its source archive, on its threading handler and one server.
+"""kazoo's own test suite, from its source archive, on its threading handler, with one server or several.
 
 kazoo's harness starts its servers itself, by calling `java`. `shim/java` (lib/stand_in.py) starts the server under test
 instead, on the configuration the harness wrote, so their files stay as they are.
@@ -48,18 +48,18 @@ def run(kit):
     source = kit.work("source", f"kazoo-{VERSION}")
     junit = kit.log_file("xml")
     junit.unlink(missing_ok=True)
-    scratch = kit.work(f"tmp.{kit.server_kind}")
+    scratch = kit.work(f"tmp.{kit.mode}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    # One server takes five adjacent ports: client, election, leader, admin, TLS client.
-    ports = free_ports(5)
+    # Each server takes five adjacent ports (client, election, leader, admin, TLS client), and is ten from the next.
+    ports = free_ports(10 * (kit.servers - 1) + 5)
     environment = dict(
         os.environ,
         **stand_in.environment(kit, kit.source / "shim"),
         TMPDIR=str(scratch),
         ZOOKEEPER_VERSION=toolchain.ZOOKEEPER_VERSION,
         ZOOKEEPER_CLASSPATH="the stand-in knows",
-        ZOOKEEPER_CLUSTER_SIZE="1",
+        ZOOKEEPER_CLUSTER_SIZE=str(kit.servers),
         ZOOKEEPER_PORT_OFFSET=str(ports[0]),
         PYTHONDONTWRITEBYTECODE="1",
     )

@@ -48,7 +48,7 @@ class Kit:
         self.quick = quick
         self.record = record
         self.source = toolchain.COMPAT / suite
-        self.known = known.read(suite, self.mode)
+        self.known = (known.read(suite, "kill") if kill_s else []) + known.read(suite, self.mode)
         self.server = None
         self.control = None
 

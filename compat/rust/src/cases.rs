@@ -339,7 +339,15 @@ async fn config_is_readable(_: String) -> Outcome {
     let c = connect().await?;
     c.get_config().await.or_fail("config")?;
     let update = EnsembleUpdate::New { ensemble: std::iter::once("server.1=localhost:1:2;3") };
-    fails("update", c.update_ensemble(update, None).await.map(drop), Error::Unimplemented)
+    let updated = c.update_ensemble(update, None).await.map(drop);
+    // An ensemble can be reconfigured, but not into one server that would have no quorum.
+    if server().contains(',') {
+        return match updated {
+            Err(Error::BadArguments(_)) => Ok(()),
+            other => Err(format!("update gave {other:?}, expected BadArguments")),
+        };
+    }
+    fails("update", updated, Error::Unimplemented)
 }
 
 async fn sync_succeeds(root: String) -> Outcome {

@@ -63,12 +63,13 @@ impl World {
             Fault::Next if self.is_calm => {}
             Fault::Next => {
                 match self.options.scenario {
-                    Scenario::Chaos => self.something_goes_wrong(),
+                    Scenario::Chaos | Scenario::Membership => self.something_goes_wrong(),
                     Scenario::LeaderChanges => self.leader_goes(),
                 }
                 let pause = match self.options.scenario {
                     Scenario::Chaos if self.random.chance(30) => self.random.between(10_000, SECOND / 2),
                     Scenario::Chaos => self.random.between(SECOND / 4, 6 * SECOND),
+                    Scenario::Membership => self.random.between(SECOND, 8 * SECOND),
                     Scenario::LeaderChanges => self.random.between(6 * SECOND, 10 * SECOND),
                 };
                 self.at(pause, Event::Fault(Fault::Next));

@@ -45,10 +45,23 @@ impl World {
         self.unsettled().is_empty()
     }
 
+    /// Who belongs to the ensemble, as the server that has applied most knows.
+    fn members(&self) -> Vec<u8> {
+        let processes = self.servers.iter().filter_map(|server| server.process.as_ref());
+        let furthest = processes.max_by_key(|process| process.core.applied());
+        furthest.map_or_else(Vec::new, |process| {
+            process.state.read().membership().members.keys().copied().collect()
+        })
+    }
+
     /// What is still to come, in words.
     fn unsettled(&self) -> String {
         let mut words = Vec::new();
-        let processes = || self.servers.iter().filter_map(|server| server.process.as_ref());
+        let members = self.members();
+        let processes = || {
+            let servers = self.servers.iter().filter(|server| members.contains(&server.id));
+            servers.filter_map(|server| server.process.as_ref())
+        };
         let leaders = processes().filter(|process| process.core.status().is_leader).count();
         if leaders != 1 {
             words.push(format!("{leaders} leaders"));
@@ -57,9 +70,9 @@ impl World {
         if applied.iter().any(|&index| index != applied[0]) {
             words.push(format!("applied {applied:?}"));
         }
-        for (server, process) in self.servers.iter().zip(processes()) {
+        for (server, process) in members.iter().zip(processes()) {
             if !process.core.is_serving() || !process.core.is_settled() {
-                words.push(format!("server {} has {:?} pending", server.id, process.core.status().pending));
+                words.push(format!("server {server} has {:?} pending", process.core.status().pending));
             }
         }
         for (number, client) in self.clients.iter().enumerate() {
@@ -75,11 +88,15 @@ impl World {
 
     fn reckon(&mut self) -> Result<(), String> {
         self.settle_watches();
-        let process = self.servers[0].process.as_ref().ok_or("server 1 is gone")?;
+        let members = self.members();
+        let one =
+            self.servers.iter().find(|server| members.contains(&server.id)).ok_or("there is no member")?;
+        let process = one.process.as_ref().ok_or("a member is gone")?;
         let state = process.state.read();
         let digests: Vec<u64> = self
             .servers
             .iter()
+            .filter(|server| members.contains(&server.id))
             .filter_map(|server| server.process.as_ref())
             .map(|process| process.state.read().agreement_digest())
             .collect();

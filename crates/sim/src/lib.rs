@@ -42,6 +42,8 @@ pub enum Scenario {
     Chaos,
     /// Only the leader's process ends, or hands over first: clients of the others must not notice.
     LeaderChanges,
+    /// Anything, while clients add, remove and replace servers. There is one more server than the ensemble begins with.
+    Membership,
 }
 
 /// A bug that is put into the servers on purpose, to see that it is found; or something that must do no harm.
@@ -126,6 +128,8 @@ pub struct Outcome {
     pub snapshots: u64,
     /// See [`snapshots`](Self::snapshots).
     pub installs: u64,
+    /// Changes of membership that were answered with success.
+    pub reconfigs: u64,
     /// Connections that servers closed, by reason.
     pub closed: BTreeMap<String, u64>,
     /// Reads of a counter that was there but not yet where it was read.
@@ -152,6 +156,7 @@ impl Outcome {
             (&mut self.snapshots, other.snapshots),
             (&mut self.installs, other.installs),
             (&mut self.late_counters, other.late_counters),
+            (&mut self.reconfigs, other.reconfigs),
         ] {
             *sum += value;
         }

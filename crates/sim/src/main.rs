@@ -32,6 +32,9 @@ struct Arguments {
     /// Only leaders end; without it one seed in four is like that.
     #[arg(long)]
     leader_changes: bool,
+    /// Servers join and leave, too.
+    #[arg(long)]
+    membership: bool,
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
         options.faults_ms = (arguments.minutes * 60_000.0) as u64;
         if arguments.leader_changes {
             options.scenario = Scenario::LeaderChanges;
+        }
+        if arguments.membership {
+            options.scenario = Scenario::Membership;
         }
         options
     };

@@ -3,6 +3,7 @@
 use ostler_node::{ConnId, ConnectionEnd, CoreEffect, Effect, News, Persist};
 use ostler_replication::SnapshotOffer;
 use ostler_storage::{Origin, SimDisk, SnapshotInfo, SnapshotReader, SnapshotStore};
+use ostler_tree::Settings;
 use ostler_tree::snapshot::Progress;
 use ostler_types::{LogIndex, SessionId};
 
@@ -168,6 +169,7 @@ impl World {
                 self.fail(format!("server {}: {news:?}", server + 1));
             }
             News::Installed { .. } => self.outcome.installs += 1,
+            News::Removed if self.options.scenario == Scenario::Membership => {}
             News::Removed => self.fail(format!("server {} thinks it is no member", server + 1)),
             News::Stalled(_) | News::ClockAlarm(_) | News::Fetching { .. } | News::Membership(_) => {}
         }
@@ -454,7 +456,9 @@ impl World {
             let client = self.sockets[socket].client;
             self.note(format_args!("s{} closes c{client}: {:?}", server + 1, closed.end));
             self.server_closes(socket);
-            let steady_since = self.steady_since();
+            // Whoever is no member is in touch with nobody.
+            let is_membership = self.options.scenario == Scenario::Membership;
+            let steady_since = if is_membership { self.now } else { self.steady_since() };
             let result = self.promises.connections.closed(closed.end, self.now, steady_since);
             self.check(result);
             let has_stayed = self.servers[server].started + SETTLED_US < self.now;
@@ -477,7 +481,9 @@ impl World {
         self.servers[server].dies_after = None;
         let (shards, now) = (self.options.shards, self.now);
         let mut random = self.random.clone();
-        let started = self.servers[server].start(shards, &mut random, now);
+        let is_open = self.options.scenario == Scenario::Membership;
+        let replicated = Settings { reconfig_enabled: is_open, skip_acl: is_open, ..Settings::default() };
+        let started = self.servers[server].start(shards, replicated, &mut random, now);
         self.random = random;
         if let Err(why) = started {
             return self.fail(format!("server {} does not start: {why}", server + 1));

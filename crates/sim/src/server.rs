@@ -191,6 +191,14 @@ impl Server {
         writer.finish(records, digest.into()).expect("there is room");
     }
 
+    /// Writes the data directory of a server that is about to join.
+    pub(crate) fn prepare_to_join(&self) {
+        let disk = Arc::new(self.disk.clone());
+        let data_dir = DataDir::open(disk, directory(), directory()).expect("a new disk can be taken");
+        let identity = ExpectIdentity::OrCreate(self.identity());
+        data_dir.recover(identity, options()).expect("a new disk can be used");
+    }
+
     pub(crate) fn meta(&self, index: LogIndex, term: Term, zxid: i64, origin: Origin) -> SnapshotMeta {
         SnapshotMeta {
             identity: self.identity(),
@@ -207,14 +215,26 @@ impl Server {
     ///
     /// # Errors
     /// It refuses to start.
-    pub(crate) fn start(&mut self, shards: usize, random: &mut Random, at: Micros) -> Result<(), String> {
+    pub(crate) fn start(
+        &mut self,
+        shards: usize,
+        replicated: Settings,
+        random: &mut Random,
+        at: Micros,
+    ) -> Result<(), String> {
         let disk = Arc::new(self.disk.clone());
         let data_dir = DataDir::open(disk, directory(), directory()).map_err(|e| e.to_string())?;
         let data = data_dir
             .recover(ExpectIdentity::Exactly(self.identity()), options())
             .map_err(|error| error.to_string())?;
-        let info = data.snapshot.clone().ok_or("there is no snapshot")?;
-        let state = restore(data.snapshots.read(&info).map_err(|e| e.to_string())?)?;
+        // Without a snapshot it has joined and not heard of anything yet.
+        let (state, snapshot) = match data.snapshot.clone() {
+            Some(info) => {
+                let reader = data.snapshots.read(&info).map_err(|error| error.to_string())?;
+                (restore(reader)?, (info.meta.index, info.meta.term))
+            }
+            None => (State::with_index_seed(7), (0, 0)),
+        };
         let recovered = data.recovered;
         let hard_state = recovered.hard_state.unwrap_or_default();
         let mut mirror = BTreeMap::new();
@@ -225,7 +245,7 @@ impl Server {
             entries.push(LogEntry { term: Term(term), index: LogIndex(index), kind, data });
         }
         let tail = ostler_replication::Recovered {
-            snapshot: (info.meta.index, info.meta.term),
+            snapshot,
             hard_state: ostler_replication::HardState {
                 term: hard_state.term,
                 vote: hard_state.vote,
@@ -287,11 +307,8 @@ impl Server {
             snap_bytes: None,
         };
         let replica = Replica::new(settings, state.clone(), inboxes);
-        let settings = CoreSettings {
-            replicated: Settings { extended_types_enabled: true, ..Settings::default() },
-            cleaner: CleanerSettings::default(),
-            own_members: BTreeMap::new(),
-        };
+        let settings =
+            CoreSettings { replicated, cleaner: CleanerSettings::default(), own_members: BTreeMap::new() };
         let core = Core::new(settings, replicator, replica, lease.clone(), shards, now);
         self.process = Some(Process {
             core,

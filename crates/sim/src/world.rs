@@ -10,7 +10,7 @@ use crate::faults::Fault;
 use crate::network::{Network, Socket};
 use crate::promises::Promises;
 use crate::server::Server;
-use crate::{Failure, Micros, Options, Outcome, Plant, Random, Trace};
+use crate::{Failure, Micros, Options, Outcome, Plant, Random, Scenario, Trace};
 
 /// Something that is going to happen.
 pub(crate) enum Event {
@@ -78,7 +78,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(options: Options, trace: Trace) -> World {
         let mut random = Random::new(options.seed);
-        let servers: Vec<Server> = (1..=options.servers).map(|id| Server::new(id, &mut random)).collect();
+        let spares = u8::from(options.scenario == Scenario::Membership);
+        let servers: Vec<Server> =
+            (1..=options.servers + spares).map(|id| Server::new(id, &mut random)).collect();
         let network = Network::new(servers.len());
         let mut world = World {
             now: 0,
@@ -99,10 +101,10 @@ impl World {
             outcome: Outcome::default(),
             options,
         };
-        let members = world.servers.iter().map(|server| (server.id, server.node)).collect();
-        for server in &world.servers {
-            server.found(&members);
-        }
+        let founders = usize::from(world.options.servers);
+        let members = world.servers[..founders].iter().map(|server| (server.id, server.node)).collect();
+        world.servers[..founders].iter().for_each(|server| server.found(&members));
+        world.servers[founders..].iter().for_each(Server::prepare_to_join);
         if world.options.plant == Some(Plant::FastClocks) {
             world.servers.iter_mut().for_each(|server| server.clock.speed_up(300));
         }

@@ -33,6 +33,15 @@ fn clients_of_servers_that_stay_do_not_notice_a_change_of_leader() {
 }
 
 #[test]
+fn servers_join_and_leave() {
+    all_keep_their_promises((400..406).map(|seed| Options {
+        scenario: Scenario::Membership,
+        faults_ms: 15_000,
+        ..Options::new(seed)
+    }));
+}
+
+#[test]
 fn one_server_two_and_five() {
     all_keep_their_promises([1, 2, 5].into_iter().flat_map(|servers| {
         (200..203).map(move |seed| Options { servers, faults_ms: 12_000, ..Options::new(seed) })

@@ -29,6 +29,8 @@ final class Curators {
             .sessionTimeoutMs(sessionTimeoutMs)
             .connectionTimeoutMs(CONNECT_TIMEOUT_MS)
             .retryPolicy(new RetryNTimes(50, 100))
+            // It would follow /zookeeper/config to an ensemble's servers, past the proxy that a case holds in front.
+            .ensembleTracker(false)
             .build();
         client.start();
         world.keep(client);

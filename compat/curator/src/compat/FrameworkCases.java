@@ -122,6 +122,7 @@ final class FrameworkCases {
     private static void namespace(World world) throws Exception {
         CuratorFramework client = Curators.open(world).usingNamespace("space");
         Check.same("/a", client.create().forPath("/a"));
+        world.zk().sync(world.root);
         Check.that(world.zk().exists(world.path("space/a"), false) != null, "it is below the namespace");
     }
 

@@ -161,7 +161,8 @@ impl Core {
             NextStep::Change { change, server } => {
                 let entry = to_entry(change, server);
                 if self.replicator.may_propose() && self.replicator.propose_membership(&entry).is_ok() {
-                    self.reconfiguring.proposed = Some((now, self.replicator.last().0));
+                    // Done when the entry after the last one until now is applied.
+                    self.reconfiguring.proposed = Some((now, last));
                 }
             }
             NextStep::HandOver { to } => {

@@ -83,7 +83,7 @@ fn a_server_that_comes_back_late_is_brought_up_by_a_snapshot() {
         }
         ensemble.servers[late].start();
         ensemble.wait_until_all_serve();
-        ensemble.servers[late].wait_for_log("fetching the leader's snapshot");
+        ensemble.servers[late].wait_for_log("this server is behind and fetches a snapshot");
         compare(&ensemble.servers).await;
     });
 }

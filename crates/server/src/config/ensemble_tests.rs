@@ -94,7 +94,7 @@ fn servers_listen_for_each_other_on_their_addresses_or_on_all() {
         let text = format!("dataDir=/d\nclientPort=1\nmultiAddress.enabled=true\n{lines}");
         listening(&case(&text).ensemble())
     };
-    assert_eq!(with("server.1=a:1:2|b:1:2|[::1]:3:4"), ["a:1", "b:1", "[::1]:3"]);
+    assert_eq!(with("server.1=a:1:2|b:1:2|[::1]:3:4"), ["[::1]:3", "a:1", "b:1"]);
     assert_eq!(with("server.1=a:1:2|b:1:2|c:3:4\nquorumListenOnAllIPs=true"), ["*:1", "*:3"]);
     assert_eq!(with("server.1=0.0.0.0:1:2"), ["*:1"]);
 }

@@ -123,7 +123,6 @@ fn the_docker_image_file_works_unmodified() {
              takes; whether it is alive, heartbeats tell (ostler.tickMs)",
             "zoo.cfg:5: syncLimit has no effect: a server that lags stays a member and catches up, however long that \
              takes; whether it is alive, heartbeats tell (ostler.tickMs)",
-            "zoo.cfg:9: standaloneEnabled has no effect: one server is an ensemble of one here; there is no second mode",
             "zoo.cfg:10: admin.enableServer has no effect: there is no admin HTTP server yet: nothing listens",
         ]
     );

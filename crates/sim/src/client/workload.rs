@@ -5,9 +5,9 @@ use ostler_wire::multi::{OpResult, WriteOp};
 use ostler_wire::{AclEntry, Create, CreateForm, OpCode, ReplyHeader, Request, Response};
 
 use super::{Armed, Link, PIPELINE, Sent};
-use crate::Micros;
 use crate::promises::names::Fate;
 use crate::world::World;
+use crate::{Micros, Scenario};
 
 /// Flags of a create.
 const EPHEMERAL: i32 = 1;
@@ -36,6 +36,8 @@ pub(crate) enum What {
     Read { of: usize, watch: bool },
     /// Wait for what everybody has written.
     Sync,
+    /// Change who belongs to the ensemble.
+    Reconfigure,
     /// End the session.
     Close,
 }
@@ -117,6 +119,9 @@ impl World {
     }
 
     fn go_on(&mut self, client: usize) {
+        if self.options.scenario == Scenario::Membership && self.random.chance(2) {
+            return self.reconfigure(client);
+        }
         let kind = self.random.below(100);
         match kind {
             0..25 => {
@@ -177,6 +182,24 @@ impl World {
         }
     }
 
+    /// Somebody joins or leaves; whether that is possible is the servers' affair.
+    fn reconfigure(&mut self, client: usize) {
+        let id = self.random.below(self.servers.len() as u64) + 1;
+        let (joining, leaving) = match self.random.below(5) {
+            0..2 => (Some(format!("server.{id}=127.0.0.{id}:2888:3888;2181")), None),
+            2 => (Some(format!("server.{id}=127.0.0.{id}:2888:3888:observer;2181")), None),
+            _ => (None, Some(id.to_string())),
+        };
+        self.note(format_args!("c{client} wants {joining:?} in, {leaving:?} out"));
+        let request = Request::Reconfig {
+            joining: joining.map(Into::into),
+            leaving: leaving.map(Into::into),
+            new_members: None,
+            config_id: -1,
+        };
+        self.request(client, What::Reconfigure, &request);
+    }
+
     fn next_number(&mut self, client: usize) -> u64 {
         self.clients[client].work.number += 1;
         self.clients[client].work.number
@@ -202,7 +225,7 @@ impl World {
             What::Delete { path } => self.promises.names.set(path, Fate::MaybeDeleted, SessionId::NONE),
             // The event of a watch that was perhaps set comes on that connection only.
             What::Read { .. } | What::Sync => {}
-            What::Close => {}
+            What::Reconfigure | What::Close => {}
         }
     }
 
@@ -282,6 +305,8 @@ impl World {
                 self.outcome.late_counters += 1;
             }
             (What::Sync, 0) => {}
+            (What::Reconfigure, 0) => self.outcome.reconfigs += 1,
+            (What::Reconfigure, err) => self.note(format_args!("c{client}: no reconfig, error {err}")),
             (What::Close, 0) => {
                 self.clients[client].session = None;
                 self.forget_watches(client);

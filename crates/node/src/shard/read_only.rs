@@ -1,5 +1,5 @@
 //! Read-only sessions: what clients that ask for it get while this server is cut off from a majority
-//! (`readonlymode.enabled`; semantics, "Read-only mode").
+//! (`readonlymode.enabled`; semantics, "Read-only sessions").
 //!
 //! Such a session is this server's alone, and no longer than its connection: it is in no log, holds no ephemeral znodes
 //! and can change nothing. It reads the tree as this server last knew it. When the server is in touch with a majority

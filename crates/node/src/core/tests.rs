@@ -203,6 +203,43 @@ fn whatever_its_place_in_line_somebody_stands_when_the_leaders_process_has_died(
 }
 
 #[test]
+fn who_stood_before_the_others_had_noticed_stands_again() {
+    for early in 2..=3 {
+        let mut world = World::led_by_first(3);
+        world.dead.insert(1);
+        let now = world.now;
+        world.core(early).link_down(1, true, now);
+        // To the other one the leader is alive: it does not answer.
+        for _ in 0..4 {
+            world.settle();
+            world.now += 10;
+        }
+        assert_eq!(world.core(early).known.0, None);
+        world.core(5 - early).replicator.leader_is_gone();
+        for _ in 0..12 {
+            world.settle();
+            world.now += 10;
+        }
+        assert_eq!(world.core(early).known.0, Some(early));
+    }
+}
+
+#[test]
+fn a_new_disk_gets_its_place_at_once_and_no_vote_before_it_has_the_log() {
+    let mut world = World::led_by_first(3);
+    world.dead.extend([3, 4]);
+    let now = world.now;
+    world.core(1).link_down(3, true, now);
+    world.core(1).unborn(3, 4, now);
+    world.settle();
+    world.pass(300);
+    let expected = Membership { voters: vec![1, 2], learners: vec![4] };
+    assert_eq!(world.core(1).membership, expected, "two steps in a quiet ensemble");
+    world.pass(4_000);
+    assert_eq!(world.core(1).membership, expected, "it has acknowledged nothing");
+}
+
+#[test]
 fn what_could_not_be_sent_is_reported_again() {
     let mut world = World::led_by_first(2);
     world.muted.insert(2);

@@ -116,14 +116,8 @@ impl Core {
         }
         let begun = members.pending.as_ref().map(|pending| pending.begun);
         let last = self.replicator.last().0;
-        // Whose log has not begun, or is to be replaced by a snapshot, is not caught up however short the log is.
-        let progress: BTreeMap<u64, LogIndex> = self
-            .replicator
-            .progress()
-            .iter()
-            .filter(|peer| !peer.in_snapshot && peer.matched > LogIndex(0))
-            .map(|peer| (peer.node, peer.matched))
-            .collect();
+        let progress: BTreeMap<u64, LogIndex> =
+            self.replicator.progress().iter().map(|peer| (peer.node, peer.matched)).collect();
         let waited = self.reconfiguring.waiting_since.map_or(0, |since| now.saturating_sub(since));
         let await_absent = waited < AWAIT_ABSENT_MS;
         let links = &self.links;

@@ -235,7 +235,9 @@ fn a_new_disk_gets_its_place_at_once_and_no_vote_before_it_has_the_log() {
     world.pass(300);
     let expected = Membership { voters: vec![1, 2], learners: vec![4] };
     assert_eq!(world.core(1).membership, expected, "two steps in a quiet ensemble");
-    world.pass(4_000);
+    let now = world.now;
+    world.core(1).link_up(4, 3, now);
+    world.pass(1_000);
     assert_eq!(world.core(1).membership, expected, "it has acknowledged nothing");
 }
 

@@ -103,6 +103,8 @@ pub(crate) struct Core {
     log_given_up: bool,
     /// Server ids of the nodes heard from.
     servers: BTreeMap<u64, u8>,
+    /// The links that the deciding core knows to be up, by node.
+    links: BTreeMap<u64, u64>,
     quota_log: QuotaLog,
 }
 
@@ -138,6 +140,7 @@ impl Core {
             handing_over: None,
             log_given_up: false,
             servers: BTreeMap::new(),
+            links: BTreeMap::new(),
             quota_log: QuotaLog::default(),
         }
     }
@@ -221,10 +224,11 @@ impl Core {
 
     fn peer(&mut self, event: PeerEvent, now: Millis) {
         match event {
-            PeerEvent::Up { hello, standing, .. } => {
+            PeerEvent::Up { hello, link, standing, .. } => {
                 let (node, server) = (hello.from.node_id, hello.from.server_id);
                 self.servers.insert(node, server);
                 tracing::info!(server, node = format_args!("{node:016x}"), "link to server is up");
+                self.links.insert(node, link);
                 self.core.link_up(node, server, now);
                 if let Standing::NotMember { index } = standing {
                     self.core.told_not_member(LogIndex(index));
@@ -232,6 +236,7 @@ impl Core {
             }
             PeerEvent::Down { server_id, node_id } => {
                 tracing::info!(server = server_id, "link to server is down");
+                self.links.remove(&node_id);
                 self.core.link_down(node_id, false, now);
             }
             PeerEvent::Gone { server_id, node_id } => {
@@ -319,7 +324,8 @@ impl Core {
 
     fn send(&mut self, outgoing: Option<(u64, Delivery, Vec<Bytes>)>) {
         let (Some((node, delivery, frames)), Some((peers, _))) = (outgoing, &self.peers) else { return };
-        if peers.send(node, frames, delivery) == Sent::Full {
+        let Some(&link) = self.links.get(&node) else { return };
+        if peers.send_on(link, node, frames, delivery) == Sent::Full {
             self.core.unreachable(node);
         }
     }

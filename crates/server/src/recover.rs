@@ -416,8 +416,6 @@ mod tests {
         fs::rename(dir.join(WORK).join(SUBDIRECTORY), dir.join(format!("ostler.before-{NEW}"))).unwrap();
     }
 
-    type Step = &'static dyn Fn(&[PathBuf]);
-
     /// A crash after each step: what is left to do is done by the next run.
     #[test]
     fn an_interrupted_change_of_places_is_finished() {

@@ -163,7 +163,11 @@ impl SnapshotWriter {
     fn written(&self, request: SnapshotRequest) -> CoreEvent {
         let (index, term, membership) = (request.index, request.term, request.membership.clone());
         match self.write(request) {
-            Ok(info) => CoreEvent::SnapshotDone {
+            Ok(None) => {
+                tracing::info!(%index, "snapshot given up: the leader's has replaced the state");
+                CoreEvent::SnapshotDone { offer: None, log_may_go_up_to: None }
+            }
+            Ok(Some(info)) => CoreEvent::SnapshotDone {
                 offer: Some(offer(&info.ticket(), index, term, membership)),
                 log_may_go_up_to: self.log_may_go_up_to(),
             },
@@ -200,7 +204,7 @@ impl SnapshotWriter {
         }
     }
 
-    fn write(&self, request: SnapshotRequest) -> Result<SnapshotInfo, SnapshotError> {
+    fn write(&self, request: SnapshotRequest) -> Result<Option<SnapshotInfo>, SnapshotError> {
         let SnapshotRequest { term, index, zxid, mut walk, .. } = request;
         let started = Instant::now();
         let meta = SnapshotMeta {
@@ -214,11 +218,13 @@ impl SnapshotWriter {
             conf_state: Vec::new(),
         };
         let (records, digest) = (walk.znodes(), walk.agreement_digest());
-        let written = self.stream(&meta, &mut walk).and_then(|writer| writer.finish(records, digest.into()));
+        let written = self
+            .stream(&meta, &mut walk)
+            .and_then(|writer| writer.map(|writer| writer.finish(records, digest.into())).transpose());
         // Only the hand-over needs the lock; what the walk leaves behind is dropped without it.
         let remains = self.state.write().end_snapshot_walk();
         drop(remains);
-        let info = written?;
+        let Some(info) = written? else { return Ok(None) };
         let took = started.elapsed();
         self.stats.time.record(took);
         tracing::info!(
@@ -229,14 +235,14 @@ impl SnapshotWriter {
             took_ms = took.as_millis() as u64,
             "snapshot written"
         );
-        Ok(info)
+        Ok(Some(info))
     }
 
     fn stream(
         &self,
         meta: &SnapshotMeta,
         walk: &mut SnapshotWalk,
-    ) -> Result<ostler_storage::SnapshotWriter, SnapshotError> {
+    ) -> Result<Option<ostler_storage::SnapshotWriter>, SnapshotError> {
         let mut writer = self.store.create(meta)?;
         let mut slice = Vec::new();
         loop {
@@ -245,8 +251,9 @@ impl SnapshotWriter {
             writer.push(&slice)?;
             match progress {
                 Progress::More => {}
-                Progress::Done => return Ok(writer),
-                Progress::Ended => unreachable!("the core begins one walk at a time"),
+                Progress::Done => return Ok(Some(writer)),
+                // The state is another one now.
+                Progress::Ended => return Ok(None),
             }
         }
     }

@@ -129,7 +129,8 @@ impl Dialer {
             tracing::info!(server = server_id, node = format_args!("{node_id:016x}"), %address, version, "linked to a server");
         }
         let mut link = OpenLink::new(&self.shared, server_id, node_id);
-        self.shared.emit(PeerEvent::Up { hello, version, standing });
+        let number = link.queue.number;
+        self.shared.emit(PeerEvent::Up { hello, version, standing, link: number });
         let end = link.queue.run(stream).await;
         drop(link);
         if let LinkEnd::Stopped = end {

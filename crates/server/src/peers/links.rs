@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -41,10 +41,14 @@ pub enum Sent {
 /// See the module's documentation.
 pub(super) struct Links {
     by_node: Mutex<HashMap<u64, LinkSender>>,
+    /// How many links there have been.
+    opened: AtomicU64,
     queue_bytes: usize,
 }
 
 struct LinkSender {
+    /// Which of the links there have been.
+    number: u64,
     frames: UnboundedSender<Vec<Bytes>>,
     state: Arc<LinkState>,
 }
@@ -63,6 +67,8 @@ struct LinkState {
 /// The receiving end of a link's queue. While it exists frames can be queued.
 pub(super) struct LinkQueue {
     node_id: u64,
+    /// As in [`PeerEvent::Up`](super::PeerEvent::Up).
+    pub(super) number: u64,
     frames: UnboundedReceiver<Vec<Bytes>>,
     state: Arc<LinkState>,
     links: Arc<Links>,
@@ -85,24 +91,35 @@ pub(super) enum LinkEnd {
 
 impl Links {
     pub(super) fn new(queue_bytes: usize) -> Links {
-        Links { by_node: Mutex::default(), queue_bytes }
+        Links { by_node: Mutex::default(), opened: AtomicU64::new(0), queue_bytes }
     }
 
     /// Opens a queue to a node that has none.
     pub(super) fn open(self: &Arc<Links>, node_id: u64) -> LinkQueue {
         let (sender, frames) = unbounded_channel();
         let state = Arc::new(LinkState::default());
-        self.by_node.lock().insert(node_id, LinkSender { frames: sender, state: Arc::clone(&state) });
-        LinkQueue { node_id, frames, state, links: Arc::clone(self) }
+        let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let sender = LinkSender { number, frames: sender, state: Arc::clone(&state) };
+        self.by_node.lock().insert(node_id, sender);
+        LinkQueue { node_id, number, frames, state, links: Arc::clone(self) }
     }
 
-    /// See [`Peers::send`](super::Peers::send).
-    pub(super) fn send(&self, node_id: u64, frames: Vec<Bytes>, delivery: Delivery) -> Sent {
+    /// See [`Peers::send`](super::Peers::send) and [`Peers::send_on`](super::Peers::send_on).
+    pub(super) fn send(
+        &self,
+        node_id: u64,
+        link: Option<u64>,
+        frames: Vec<Bytes>,
+        delivery: Delivery,
+    ) -> Sent {
         let fits = |frame: &Bytes| (1..=MAX_FRAME_BYTES).contains(&frame.len());
         assert!(frames.iter().all(fits), "a frame has 1 to {MAX_FRAME_BYTES} bytes");
         let bytes = queued_bytes(&frames);
         let mut by_node = self.by_node.lock();
-        let Some(link) = by_node.get(&node_id) else { return Sent::NoLink };
+        let Some(link) = by_node.get(&node_id).filter(|open| link.is_none_or(|number| number == open.number))
+        else {
+            return Sent::NoLink;
+        };
         let before = link.state.queued.fetch_add(bytes, Ordering::Relaxed);
         // An empty queue takes anything, or a frame longer than the bound could never be sent.
         if before > 0 && before + bytes > self.queue_bytes {
@@ -249,14 +266,14 @@ mod tests {
     #[test]
     fn the_bound_is_of_bytes_with_their_headers_and_an_empty_queue_takes_anything() {
         let (links, _queue) = open(1000);
-        assert_eq!(links.send(8, frame(1), Delivery::MayDrop), Sent::NoLink);
-        assert_eq!(links.send(NODE, frame(992), Delivery::MayDrop), Sent::Queued);
+        assert_eq!(links.send(8, None, frame(1), Delivery::MayDrop), Sent::NoLink);
+        assert_eq!(links.send(NODE, None, frame(992), Delivery::MayDrop), Sent::Queued);
         assert_eq!(links.queued(NODE), 1000);
-        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::Full);
+        assert_eq!(links.send(NODE, None, frame(1), Delivery::MayDrop), Sent::Full);
         assert_eq!(links.queued(NODE), 1000);
         let (links, _queue) = open(1000);
-        assert_eq!(links.send(NODE, frame(5000), Delivery::MayDrop), Sent::Queued);
-        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::Full);
+        assert_eq!(links.send(NODE, None, frame(5000), Delivery::MayDrop), Sent::Queued);
+        assert_eq!(links.send(NODE, None, frame(1), Delivery::MayDrop), Sent::Full);
     }
 
     #[test]
@@ -264,17 +281,26 @@ mod tests {
         let (links, mut first) = open(1000);
         let mut second = links.open(NODE);
         first.close();
-        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::Queued);
+        assert_eq!(links.send(NODE, None, frame(1), Delivery::MayDrop), Sent::Queued);
         second.close();
-        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::NoLink);
+        assert_eq!(links.send(NODE, None, frame(1), Delivery::MayDrop), Sent::NoLink);
+    }
+
+    #[test]
+    fn what_belongs_on_a_lost_link_does_not_go_on_the_next_one() {
+        let (links, first) = open(1000);
+        assert_eq!(links.send(NODE, Some(first.number), frame(1), Delivery::OrBreak), Sent::Queued);
+        let second = links.open(NODE);
+        assert_eq!(links.send(NODE, Some(first.number), frame(1), Delivery::OrBreak), Sent::NoLink);
+        assert_eq!(links.send(NODE, Some(second.number), frame(1), Delivery::OrBreak), Sent::Queued);
     }
 
     #[tokio::test]
     async fn a_gap_is_no_orderly_end_even_if_all_before_it_was_written() {
         let (links, mut queue) = open(1000);
-        assert_eq!(links.send(NODE, frame(900), Delivery::OrBreak), Sent::Queued);
-        assert_eq!(links.send(NODE, frame(900), Delivery::OrBreak), Sent::Full);
-        assert_eq!(links.send(NODE, frame(1), Delivery::MayDrop), Sent::NoLink);
+        assert_eq!(links.send(NODE, None, frame(900), Delivery::OrBreak), Sent::Queued);
+        assert_eq!(links.send(NODE, None, frame(900), Delivery::OrBreak), Sent::Full);
+        assert_eq!(links.send(NODE, None, frame(1), Delivery::MayDrop), Sent::NoLink);
         // The link was just being written to, and found its queue closed before it saw why.
         queue.state.overflow.notified().await;
         let (ours, _theirs) = tokio::io::duplex(1 << 20);
@@ -285,7 +311,7 @@ mod tests {
     async fn a_closed_queue_is_written_to_its_end() {
         let (links, mut queue) = open(1 << 20);
         for len in [1, GATHER_BYTES, GATHER_BYTES + 1, 300_000, 5] {
-            assert_eq!(links.send(NODE, frame(len), Delivery::MayDrop), Sent::Queued);
+            assert_eq!(links.send(NODE, None, frame(len), Delivery::MayDrop), Sent::Queued);
         }
         let queued = links.queued(NODE);
         links.close();

@@ -118,6 +118,8 @@ pub enum PeerEvent {
         version: u16,
         /// What this server is to it.
         standing: Standing,
+        /// For [`Peers::send_on`].
+        link: u64,
     },
     /// The link is lost, and with it any of the frames given to it.
     Down {
@@ -271,7 +273,16 @@ impl Peers {
     /// # Panics
     /// If a frame is empty or longer than [`MAX_FRAME_BYTES`].
     pub fn send(&self, node_id: u64, frames: Vec<Bytes>, delivery: Delivery) -> Sent {
-        self.links.send(node_id, frames, delivery)
+        self.links.send(node_id, None, frames, delivery)
+    }
+
+    /// As [`send`](Self::send), but only on the link with this number: what belongs behind frames of a link that is
+    /// lost, and about whose loss the caller has not heard yet, must not go before them on the next one.
+    ///
+    /// # Panics
+    /// As [`send`](Self::send).
+    pub fn send_on(&self, link: u64, node_id: u64, frames: Vec<Bytes>, delivery: Delivery) -> Sent {
+        self.links.send(node_id, Some(link), frames, delivery)
     }
 
     /// Lets other servers fetch these snapshots. Until then there are none.

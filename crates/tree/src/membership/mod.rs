@@ -118,23 +118,23 @@ impl Membership {
     }
 
     /// Whether the pending change may be finished: every wanted server that has a node has its role, no other
-    /// node is left, and those that vote are a majority of the wanted voters. A wanted server that has not
+    /// node votes, and those that do are a majority of the wanted voters. A wanted server that has not
     /// come yet joins when it does.
     pub fn may_finish(&self) -> bool {
         if self.pending.is_none() {
             return false;
         }
         let wanted = self.wanted();
-        let mut nodes = 0;
+        let mut voters = 0;
         for member in wanted.values() {
             let Some(node) = member.node else { continue };
             let list = if member.spec.votes() { &self.voters } else { &self.learners };
             if !list.contains(&node) {
                 return false;
             }
-            nodes += 1;
+            voters += usize::from(member.spec.votes());
         }
-        nodes == self.voters.len() + self.learners.len() && self.is_quorum(&wanted)
+        voters == self.voters.len() && self.is_quorum(&wanted)
     }
 
     /// Whether the connected servers make a majority of the voters wanted. If they do not, and will not soon, the

@@ -108,6 +108,9 @@ impl Membership {
         for &node in self.learners.iter().chain(&self.voters) {
             let change = match role(node) {
                 _ if node == leader => continue,
+                // It stops voting at once, and hears the end of the change before it goes: its clients may wait for that.
+                None if self.voters.contains(&node) => MembershipChange::AddLearner { node },
+                None if is_pending => continue,
                 None => MembershipChange::Remove { node },
                 Some(false) if self.voters.contains(&node) => MembershipChange::AddLearner { node },
                 Some(_) => continue,

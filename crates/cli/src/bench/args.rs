@@ -33,8 +33,9 @@ pub enum BenchCommand {
 /// One measurement of one server.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// Server to measure; anything that speaks ZooKeeper's client protocol
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2181")]
+    /// Server to measure; anything that speaks ZooKeeper's client protocol. Of several, separated by commas, each
+    /// session takes the next
+    #[arg(long, value_name = "HOST:PORT,...", default_value = "127.0.0.1:2181")]
     pub server: String,
     /// Sessions, each on its own connection
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
@@ -48,9 +49,9 @@ pub struct LoadArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the command's own help")]
     pub common: CommonArgs,
-    /// Process id of the server, on this machine: also report its CPU time and memory
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// Process id of the server, on this machine: also report its CPU time and memory; of several servers the sums
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub server_pid: Vec<u32>,
     /// Instead of load, open this many sessions, keep them alive for --seconds, and report the server's memory
     /// before and after. Needs as many file descriptors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
@@ -94,18 +95,18 @@ pub struct CommonArgs {
 /// Two servers, in turn.
 #[derive(Args, Clone, Debug)]
 pub struct CompareArgs {
-    /// First server
-    #[arg(long, value_name = "HOST:PORT")]
+    /// First server, or the servers of the first ensemble
+    #[arg(long, value_name = "HOST:PORT,...")]
     pub a: String,
-    /// Process id of the first server
-    #[arg(long, value_name = "PID")]
-    pub a_pid: Option<u32>,
-    /// Second server: ratios are the first one's figure over this one's
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Process id of the first server, or of all of the ensemble
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub a_pid: Vec<u32>,
+    /// Second server, or ensemble: ratios are the first one's figure over this one's
+    #[arg(long, value_name = "HOST:PORT,...")]
     pub b: String,
-    /// Process id of the second server
-    #[arg(long, value_name = "PID")]
-    pub b_pid: Option<u32>,
+    /// Process id of the second server, or of all of the ensemble
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub b_pid: Vec<u32>,
     /// How often to measure each cell on each server; figures are medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,

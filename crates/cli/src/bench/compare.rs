@@ -40,10 +40,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<u64> {
 }
 
 fn load_args(args: &CompareArgs, is_a: bool, mix: Mix, cell: Cell) -> LoadArgs {
-    let (server, server_pid) = if is_a { (&args.a, args.a_pid) } else { (&args.b, args.b_pid) };
+    let (server, server_pid) = if is_a { (&args.a, &args.a_pid) } else { (&args.b, &args.b_pid) };
     LoadArgs {
         server: server.clone(),
-        server_pid,
+        server_pid: server_pid.clone(),
         sessions: cell.sessions,
         outstanding: cell.outstanding,
         mix,

@@ -34,7 +34,8 @@ pub(super) struct Fleet {
     events: Events,
     sockets: Vec<Socket>,
     scratch: Vec<u8>,
-    address: SocketAddr,
+    /// Each session takes the next.
+    addresses: Vec<SocketAddr>,
     session_timeout_ms: i32,
     opened: usize,
     /// Open sessions in the order of their next heartbeat.
@@ -64,11 +65,11 @@ struct Socket {
 impl Fleet {
     pub(super) fn new(server: &str, session_timeout_ms: i32) -> Result<Self> {
         let connect_error = |source| BenchError::Connect { address: server.into(), source };
-        let address = server
-            .to_socket_addrs()
-            .map_err(connect_error)?
-            .next()
-            .ok_or_else(|| connect_error(io::ErrorKind::NotFound.into()))?;
+        let first_of = |server: &str| {
+            let mut found = server.to_socket_addrs().map_err(connect_error)?;
+            found.next().ok_or_else(|| connect_error(io::ErrorKind::NotFound.into()))
+        };
+        let addresses = server.split(',').map(first_of).collect::<Result<_>>()?;
         let mut ping = Vec::new();
         Request::Ping.encode(Xid::PING, &mut ping);
         Ok(Fleet {
@@ -76,7 +77,7 @@ impl Fleet {
             events: Events::with_capacity(1024),
             sockets: Vec::new(),
             scratch: vec![0; SCRATCH],
-            address,
+            addresses,
             session_timeout_ms,
             opened: 0,
             pings: VecDeque::new(),
@@ -98,8 +99,9 @@ impl Fleet {
 
     fn connect(&mut self) -> Result<()> {
         let index = self.sockets.len();
+        let address = self.addresses[index % self.addresses.len()];
         let attempt = || {
-            let stream = std::net::TcpStream::connect(self.address)?;
+            let stream = std::net::TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             let mut stream = mio::net::TcpStream::from_std(stream);
@@ -108,7 +110,7 @@ impl Fleet {
             Ok(stream)
         };
         let stream =
-            attempt().map_err(|source| BenchError::Connect { address: self.address.to_string(), source })?;
+            attempt().map_err(|source| BenchError::Connect { address: address.to_string(), source })?;
         let mut out = Vec::new();
         ConnectRequest {
             protocol_version: 0,

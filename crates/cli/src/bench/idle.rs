@@ -17,24 +17,24 @@ const STEP: u32 = 1000;
 /// Measures and prints the result.
 pub(super) fn run(args: &LoadArgs, sessions: u32) -> Result<u64> {
     let mut fleet = Fleet::new(&args.server, args.common.session_timeout_ms)?;
-    let before = usage_of(args.server_pid)?;
+    let before = usage_of(&args.server_pid)?;
     let begun = Instant::now();
     for open in (STEP..sessions).step_by(STEP as usize).chain([sessions]) {
         fleet.open(open as usize)?;
         eprintln!("{open} sessions open after {:.1} s", begun.elapsed().as_secs_f64());
     }
     let opening = begun.elapsed();
-    let opened = usage_of(args.server_pid)?;
+    let opened = usage_of(&args.server_pid)?;
     let watches = u64::from(sessions) * u64::from(args.watches_per_session);
     if watches > 0 {
         watch(&mut fleet, sessions, args.watches_per_session, &args.common.root)?;
     }
-    let watched = usage_of(args.server_pid)?;
+    let watched = usage_of(&args.server_pid)?;
     let begun = Instant::now();
     while begun.elapsed() < args.common.seconds {
         fleet.keep_alive()?;
     }
-    let after = usage_of(args.server_pid)?;
+    let after = usage_of(&args.server_pid)?;
     fleet.close()?;
 
     let server_process = match (before, opened, watched, after) {

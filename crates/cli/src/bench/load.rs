@@ -94,13 +94,13 @@ fn run_load(args: &LoadArgs) -> Result<Measurement> {
     let mut wait = |time| healthy = healthy && notices.recv_timeout(time).is_err();
     stage.set(Stage::WarmUp);
     wait(args.common.warmup);
-    let before = usage_of(args.server_pid);
-    let own_before = usage_of(Some(std::process::id()));
+    let before = usage_of(&args.server_pid);
+    let own_before = usage_of(&[std::process::id()]);
     stage.set(Stage::Measure);
     wait(args.common.seconds);
     stage.set(Stage::Stop);
-    let after = usage_of(args.server_pid);
-    let own_after = usage_of(Some(std::process::id()));
+    let after = usage_of(&args.server_pid);
+    let own_after = usage_of(&[std::process::id()]);
 
     let mut total = Counts::new();
     let mut operations_per_second = 0.0;

@@ -27,9 +27,16 @@ pub(super) fn usage(pid: u32) -> Result<Usage> {
     read().map_err(|source| BenchError::Process { pid, source })
 }
 
-/// The counters of process `pid` if there is one to look at.
-pub(super) fn usage_of(pid: Option<u32>) -> Result<Option<Usage>> {
-    pid.map(usage).transpose()
+/// The counters of these processes together, if there is one to look at.
+pub(super) fn usage_of(pids: &[u32]) -> Result<Option<Usage>> {
+    let mut sum: Option<Usage> = None;
+    for &pid in pids {
+        let Usage { cpu_us, resident_kib } = usage(pid)?;
+        let sum = sum.get_or_insert(Usage { cpu_us: 0, resident_kib: 0 });
+        sum.cpu_us += cpu_us;
+        sum.resident_kib += resident_kib;
+    }
+    Ok(sum)
 }
 
 fn parse(stat: &str, status: &str) -> Option<Usage> {

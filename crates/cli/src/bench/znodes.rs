@@ -52,6 +52,8 @@ pub(super) fn remove(server: &str, root: &str) -> Result<()> {
 fn with_client(server: &str, work: impl AsyncFnOnce(&Client) -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(BenchError::Poll)?.block_on(async {
+        // Any of them will do.
+        let server = server.split(',').next().unwrap_or(server);
         let (client, _events) = Client::connect(server, &ConnectOptions::default()).await?;
         work(&client).await?;
         Ok(client.close().await?)

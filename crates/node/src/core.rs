@@ -46,6 +46,9 @@ const CAMPAIGN_STAGGER_MS: Millis = 30;
 const CAMPAIGNS: u8 = 4;
 /// Commands in one forwarded frame, bytes; a single group of commands may overshoot it.
 const FORWARD_BYTES: usize = 1 << 20;
+/// Forwarded commands that apply has not judged, bytes; a single group may overshoot it. What waits beyond follows as
+/// they are judged, so that a new leader's heartbeats never wait behind all that a follower has parked.
+const FORWARD_WINDOW_BYTES: usize = 8 << 20;
 /// A follower that is to fetch a snapshot and has not been heard of for this long is offered another one.
 const SNAPSHOT_SILENCE_MS: Millis = 30_000;
 
@@ -173,6 +176,11 @@ pub enum News {
     },
     /// This server has been removed from the ensemble and serves nobody.
     Removed,
+    /// This server leads and its disk has not done a round for this long: it hands over to another.
+    DiskStuck {
+        /// Milliseconds.
+        for_ms: Millis,
+    },
     /// A membership entry is applied: who takes part now.
     Membership(Membership),
 }
@@ -347,6 +355,11 @@ impl Core {
     /// A tick of consensus has passed. Ticks that were missed stay missed: catching up would depose a leader.
     pub fn tick(&mut self, now: Millis) {
         self.replicator.tick();
+        // A leader whose disk has stopped could go on for ever without one write being answered.
+        let stuck = self.rounds.oldest().map_or(0, |since| now.saturating_sub(since));
+        if stuck > self.lease.longest_election() && self.hand_over() {
+            self.effects.push(CoreEffect::News(News::DiskStuck { for_ms: stuck }));
+        }
         self.give_up_on_silent_fetchers(now);
     }
 
@@ -512,7 +525,7 @@ impl Core {
             // The one at hand first; its sender asks again if that is not enough.
             Some(Install::Restored { index, .. }) => {
                 if offer.index > *index {
-                    self.send(node, &PeerFrame::SnapshotFailed { index: offer.index }, false);
+                    self.send(node, &PeerFrame::SnapshotFailed { index: offer.index }, true);
                 }
             }
             _ => {
@@ -550,7 +563,7 @@ impl Core {
         {
             let leader = message.from();
             self.install = None;
-            self.send(leader, &PeerFrame::SnapshotFailed { index }, false);
+            self.send(leader, &PeerFrame::SnapshotFailed { index }, true);
         }
     }
 
@@ -741,7 +754,7 @@ impl Core {
             return;
         }
         if self.replicator.is_leader() {
-            for commands in self.replica.take_new_commands() {
+            for commands in self.replica.take_new_commands(usize::MAX) {
                 self.batch.append(&commands);
             }
             return;
@@ -750,13 +763,15 @@ impl Core {
         let term = self.known.1;
         let mut frames = Vec::new();
         let mut commands = Vec::new();
-        for chunk in self.replica.take_new_commands() {
+        for chunk in self.replica.take_new_commands(FORWARD_WINDOW_BYTES) {
             if !commands.is_empty() && commands.len() + chunk.len() > FORWARD_BYTES {
                 frames.push(Bytes::from(std::mem::take(&mut commands)));
             }
             commands.extend_from_slice(&chunk);
         }
-        frames.push(commands.into());
+        if !commands.is_empty() {
+            frames.push(commands.into());
+        }
         for commands in frames {
             self.send(leader, &PeerFrame::Forward { term, commands }, true);
         }
@@ -806,7 +821,7 @@ impl Core {
             .map(|message| (message.to(), PeerFrame::Consensus(message).encode()))
             .collect();
         if needs_disk || (!then_send.is_empty() && !self.rounds.are_durable()) {
-            self.rounds.sent(number);
+            self.rounds.sent(number, now);
             let entries = append;
             let persist = Persist { number, install, entries, hard_state, must_sync, then_send };
             self.effects.push(CoreEffect::Persist(persist));
@@ -843,9 +858,6 @@ impl Core {
         if self.replicator.is_leader() && self.leader.is_none() && last.term == self.replicator.term() {
             self.take_office(now);
         }
-        if self.replica.snapshot_due() && !self.snapshot_running && self.install.is_none() {
-            self.start_snapshot();
-        }
         Ok(())
     }
 
@@ -872,13 +884,11 @@ impl Core {
         self.effects.push(CoreEffect::WriteSnapshot { term, index, membership });
     }
 
-    /// Somebody needs a snapshot newer than there is.
+    /// A snapshot is due, or somebody needs a newer one than there is. Nothing is applied between this and the moment
+    /// the caller begins it: what it says it holds is what it holds.
     fn want_snapshot(&mut self) {
-        if let Some(wanted) = self.replicator.wanted_snapshot()
-            && !self.snapshot_running
-            && self.install.is_none()
-            && self.applied() >= wanted
-        {
+        let is_wanted = self.replicator.wanted_snapshot().is_some_and(|wanted| self.applied() >= wanted);
+        if (is_wanted || self.replica.snapshot_due()) && !self.snapshot_running && self.install.is_none() {
             self.start_snapshot();
         }
     }

@@ -49,6 +49,11 @@ impl Lease {
         (Millis::from(timeout_ms) / 3).min(3 * self.election_ms).max(self.election_ms)
     }
 
+    /// The longest a single election can take to begin, milliseconds.
+    pub(crate) fn longest_election(&self) -> Millis {
+        self.election_ms
+    }
+
     /// Whether a session of this timeout may be served now.
     pub fn holds(&self, timeout_ms: u32, now: Millis) -> bool {
         let contact = self.contact();

@@ -13,6 +13,9 @@ use ostler_types::{Generation, Sequence, SessionId};
 use crate::command::{DecodedCommand, key_in_log};
 use crate::{ConnToken, ShardId};
 
+/// Commands kept together, bytes; a single command may overshoot it.
+const CHUNK_BYTES: usize = 256 << 10;
+
 /// What tells a numbered command from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -77,22 +80,36 @@ pub(crate) struct Pending {
     chunks: VecDeque<Chunk>,
     /// How many chunks at the front have been passed on to the present leader.
     passed_on: usize,
+    /// Bytes of those.
+    passed_on_bytes: usize,
     bytes: usize,
 }
 
 impl Pending {
-    /// Adds commands that have just been numbered.
-    pub(crate) fn push(&mut self, bytes: Bytes, waiter: Option<Waiter>) {
-        if !bytes.is_empty() {
-            self.bytes += bytes.len();
-            self.chunks.push_back(Chunk { bytes, at: 0, waiter });
+    /// Adds commands that have just been numbered. What is long is kept in pieces, each of whole commands.
+    pub(crate) fn push(&mut self, mut bytes: Bytes, waiter: Option<Waiter>) {
+        self.bytes += bytes.len();
+        while !bytes.is_empty() {
+            let mut end = 0;
+            while end < bytes.len() && (end == 0 || end < CHUNK_BYTES) {
+                let (_, length) =
+                    key_in_log(&bytes[end..]).expect("numbered commands are whole and have keys");
+                end += length;
+            }
+            let chunk = bytes.split_to(end);
+            self.chunks.push_back(Chunk { bytes: chunk, at: 0, waiter });
         }
     }
 
-    /// Takes what has not been passed on to the present leader.
-    pub(crate) fn take_new(&mut self) -> impl Iterator<Item = Bytes> {
-        let from = std::mem::replace(&mut self.passed_on, self.chunks.len());
-        self.chunks.range(from..).map(|chunk| chunk.bytes.slice(chunk.at..))
+    /// Takes what has not been passed on to the present leader, the oldest first, as long as less than `window_bytes`
+    /// of what has been are not judged.
+    pub(crate) fn take_new(&mut self, window_bytes: usize) -> impl Iterator<Item = Bytes> {
+        let from = self.passed_on;
+        while self.passed_on < self.chunks.len() && self.passed_on_bytes < window_bytes {
+            self.passed_on_bytes += self.chunks[self.passed_on].bytes.len();
+            self.passed_on += 1;
+        }
+        self.chunks.range(from..self.passed_on).map(|chunk| chunk.bytes.slice(chunk.at..))
     }
 
     pub(crate) fn has_new(&self) -> bool {
@@ -101,7 +118,7 @@ impl Pending {
 
     /// The leader has changed, or what was passed on may not have reached it: everything is new again.
     pub(crate) fn pass_on_again(&mut self) {
-        self.passed_on = 0;
+        (self.passed_on, self.passed_on_bytes) = (0, 0);
     }
 
     /// Apply has judged the command with this key. Returns whether it was the one that was waited for first, and
@@ -116,9 +133,13 @@ impl Pending {
         let waiter = chunk.waiter;
         chunk.at += length;
         if chunk.at == chunk.bytes.len() {
-            self.bytes -= chunk.bytes.len();
+            let length = chunk.bytes.len();
+            self.bytes -= length;
             self.chunks.pop_front();
-            self.passed_on = self.passed_on.saturating_sub(1);
+            if self.passed_on > 0 {
+                self.passed_on -= 1;
+                self.passed_on_bytes -= length;
+            }
         }
         Some(waiter)
     }
@@ -126,7 +147,7 @@ impl Pending {
     /// Gives everything up: nobody will be told what became of it. Returns the handshakes among it.
     pub(crate) fn give_up(&mut self) -> Vec<Waiter> {
         let waiters = self.chunks.drain(..).filter_map(|chunk| chunk.waiter).collect();
-        (self.passed_on, self.bytes) = (0, 0);
+        (self.passed_on, self.passed_on_bytes, self.bytes) = (0, 0, 0);
         waiters
     }
 
@@ -166,18 +187,49 @@ mod tests {
         let mut pending = Pending::default();
         pending.push(refused(1..=3), None);
         pending.push(refused(4..=4), None);
-        assert_eq!(pending.take_new().count(), 2);
+        assert_eq!(pending.take_new(usize::MAX).count(), 2);
         assert!(!pending.has_new());
         assert_eq!(pending.judged(key(2)), None, "not before the first");
         assert_eq!(pending.judged(key(1)), Some(None));
         pending.push(refused(5..=5), None);
-        assert_eq!(pending.take_new().collect::<Vec<_>>(), [refused(5..=5)]);
+        assert_eq!(pending.take_new(usize::MAX).collect::<Vec<_>>(), [refused(5..=5)]);
         pending.pass_on_again();
-        assert_eq!(pending.take_new().collect::<Vec<_>>(), [refused(2..=3), refused(4..=4), refused(5..=5)]);
+        assert_eq!(
+            pending.take_new(usize::MAX).collect::<Vec<_>>(),
+            [refused(2..=3), refused(4..=4), refused(5..=5)]
+        );
         for number in 2..=5 {
             assert_eq!(pending.judged(key(number)), Some(None));
         }
         assert_eq!((pending.bytes(), pending.len(), pending.judged(key(5))), (0, 0, None));
+    }
+
+    #[test]
+    fn what_is_passed_on_and_not_judged_is_bounded() {
+        let mut pending = Pending::default();
+        for number in 1..=3 {
+            pending.push(refused(number..=number), None);
+        }
+        let one = refused(1..=1).len();
+        assert_eq!(pending.take_new(one + 1).count(), 2, "the last may overshoot");
+        assert_eq!((pending.take_new(one + 1).count(), pending.has_new()), (0, true));
+        pending.judged(key(1)).unwrap();
+        pending.judged(key(2)).unwrap();
+        assert_eq!(pending.take_new(one + 1).collect::<Vec<_>>(), [refused(3..=3)]);
+    }
+
+    #[test]
+    fn many_commands_are_kept_in_pieces_of_whole_ones() {
+        let mut pending = Pending::default();
+        let count = 3 * CHUNK_BYTES as u64 / refused(1..=1).len() as u64;
+        pending.push(refused(1..=count), None);
+        let pieces: Vec<Bytes> = pending.take_new(usize::MAX).collect();
+        assert!(pieces.len() >= 3 && pieces.iter().all(|piece| piece.len() < CHUNK_BYTES + 100));
+        assert_eq!(pieces.concat(), refused(1..=count));
+        for number in 1..=count {
+            assert_eq!(pending.judged(key(number)), Some(None));
+        }
+        assert_eq!(pending.bytes(), 0);
     }
 
     #[test]

@@ -269,8 +269,8 @@ impl Replica {
     }
 
     /// Numbered commands that have not been passed on to the present leader.
-    pub(crate) fn take_new_commands(&mut self) -> impl Iterator<Item = Bytes> {
-        self.pending.take_new()
+    pub(crate) fn take_new_commands(&mut self, window_bytes: usize) -> impl Iterator<Item = Bytes> {
+        self.pending.take_new(window_bytes)
     }
 
     pub(crate) fn has_new_commands(&self) -> bool {

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Verify a data directory that no server is using, and say what it holds. Changes nothing.
     Check(Check),
     /// Measure a server: any that speaks ZooKeeper's protocol.
-    Bench(ostler_cli::bench::BenchArgs),
+    Bench(Box<ostler_cli::bench::BenchArgs>),
     Dev(ostler_cli::dev::DevArgs),
     /// Begin a new cluster with the data of one server, when a majority of the old one's disks is lost.
     ///

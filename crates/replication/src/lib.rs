@@ -403,6 +403,11 @@ impl Replicator {
         let change = MembershipEntry::decode(&entry.data)?;
         // Refused are steps that would leave no voter; they then change nothing here or anywhere.
         let _ = self.node.apply_conf_change(&change.to_library());
+        if self.is_leader() && !self.membership().voters.contains(&self.settings.node_id) {
+            // The library would let it go on, but whoever has no vote cannot be asked to lead: the voters elect another.
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, raft::INVALID_ID);
+        }
         self.draw_timeout();
         Ok(change)
     }

@@ -72,8 +72,9 @@ pub(crate) fn open(
                 peers.set_targets(targets);
             }
             let identity = be_born(node, ensemble, config, events, &data_dir)?;
-            birth::complete(&directory).map_err(in_birth)?;
+            // Everything is durable before the file that says it is not: a crash in between begins again with this node.
             let recovered = recovery::recover(data_dir, identity, &config.data)?;
+            birth::complete(&directory).map_err(in_birth)?;
             (peers, recovered)
         }
         None => {
@@ -162,6 +163,7 @@ fn listen(
         versions: versions
             .map_or(PROTOCOL, |range| Versions { oldest: *range.start(), newest: *range.end() }),
         listen: listen.clone(),
+        snapshot_bytes_per_second: config.snapshot_bytes_per_second,
         ..PeerSettings::default()
     };
     let on_event = {

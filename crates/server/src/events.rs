@@ -58,6 +58,10 @@ pub(crate) fn news(news: &News) {
             "this server has been removed from the ensemble: it serves no clients and may be stopped. Added again with \
              reconfig it goes on with the data it has"
         ),
+        News::DiskStuck { for_ms } => tracing::error!(
+            for_ms,
+            "the disk of dataLogDir does not answer, or is full, and this server leads: another one takes over. Check the disk"
+        ),
         News::Membership(membership) => tracing::info!(
             voters = membership.voters.len(),
             learners = membership.learners.len(),

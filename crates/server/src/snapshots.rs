@@ -191,6 +191,14 @@ impl SnapshotWriter {
             .adopt(self.identity, ticket)
             .map_err(RecoveryError::from)
             .and_then(|info| recovery::restore(self.store.read(&info)?, &info));
+        let restored = restored.and_then(|state| {
+            if state.applied_index() == index {
+                Ok(state)
+            } else {
+                let held = state.applied_index();
+                Err(RecoveryError::Inconsistent(format!("it says index {index} and holds index {held}")))
+            }
+        });
         match restored {
             Ok(state) => {
                 let took_ms = started.elapsed().as_millis() as u64;

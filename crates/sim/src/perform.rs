@@ -171,7 +171,11 @@ impl World {
             News::Installed { .. } => self.outcome.installs += 1,
             News::Removed if self.options.scenario == Scenario::Membership => {}
             News::Removed => self.fail(format!("server {} thinks it is no member", server + 1)),
-            News::Stalled(_) | News::ClockAlarm(_) | News::Fetching { .. } | News::Membership(_) => {}
+            News::Stalled(_)
+            | News::ClockAlarm(_)
+            | News::DiskStuck { .. }
+            | News::Fetching { .. }
+            | News::Membership(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whether all servers have the same state (design, invariant 4). After every 64th entry each keeps the digest of its
 //! state; followers report theirs, and the leader compares.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_types::LogIndex;
 
@@ -15,8 +15,8 @@ pub(super) struct Agreement {
     reported: LogIndex,
     /// Nodes whose last comparison with this leader was equal.
     agreeing: BTreeSet<u64>,
-    /// Nodes that differ, and where.
-    differing: BTreeSet<u64>,
+    /// Nodes that differ: where, and what they have there.
+    differing: BTreeMap<u64, (LogIndex, u64)>,
 }
 
 impl Agreement {
@@ -40,7 +40,7 @@ impl Core {
         if own == digest {
             self.agreement.agreeing.insert(node);
             self.agreement.differing.remove(&node);
-        } else if self.agreement.differing.insert(node) {
+        } else if self.agreement.differing.insert(node, (index, digest)).is_none() {
             self.agreement.agreeing.remove(&node);
             self.effects.push(CoreEffect::News(News::PeerDiverged { node, index }));
         }
@@ -50,13 +50,19 @@ impl Core {
         // Most voters are right.
         let voters = &self.membership.voters;
         let majority = voters.len() / 2 + 1;
-        let among = |nodes: &BTreeSet<u64>| voters.iter().filter(|node| nodes.contains(node)).count();
-        if 1 + among(&self.agreement.agreeing) >= majority {
-            if own != digest {
-                self.send(node, &PeerFrame::Diverged { index, expected: own }, false);
+        let agreeing = voters.iter().filter(|node| self.agreement.agreeing.contains(node)).count();
+        let differing = voters.iter().filter(|node| self.agreement.differing.contains_key(node)).count();
+        let all = self.agreement.differing.clone();
+        if 1 + agreeing >= majority {
+            for (node, (index, _)) in all {
+                if let Some(expected) = self.replica.checkpoint(index) {
+                    self.send(node, &PeerFrame::Diverged { index, expected }, false);
+                }
             }
-        } else if among(&self.agreement.differing) >= majority && own != digest {
-            self.judge_own_state(index, digest);
+        } else if differing >= majority {
+            for (index, digest) in all.into_values() {
+                self.judge_own_state(index, digest);
+            }
         }
     }
 

@@ -145,7 +145,8 @@ impl Contact {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        Some(self.next_report)
+        // While a round is under way nothing is due but giving it up.
+        Some(self.round.as_ref().map_or(self.next_report, |round| round.started + ROUND_TIMEOUT_MS))
     }
 }
 
@@ -186,7 +187,11 @@ impl Core {
     }
 
     fn keep_contact_as_leader(&mut self, now: Millis) {
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = &mut self.leader else {
+            // The first entry of the term is on its way.
+            self.contact.next_report = now + REPORT_MS;
+            return;
+        };
         for (session, at) in self.contact.touches.drain() {
             leader.expiry.touch(session, at);
         }

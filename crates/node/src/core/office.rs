@@ -174,12 +174,20 @@ impl Core {
                     self.reconfiguring.proposed = Some((now, self.replicator.last().0));
                 }
             }
-            NextStep::Wait { .. } => return self.wait_for_servers(begun, now),
+            NextStep::Wait { absent, behind } => {
+                if absent.is_empty() && behind.iter().all(|node| links.get(node).is_some_and(|link| link.up))
+                {
+                    // They are being fed, which takes as long as their snapshot is large.
+                    self.reconfiguring.waiting_since = None;
+                    return;
+                }
+                return self.wait_for_servers(begun, now);
+            }
         }
         self.reconfiguring.waiting_since = None;
     }
 
-    /// Gives a change up if the servers it needs do not come.
+    /// Gives a change up if the servers it needs do not come, or go away.
     fn wait_for_servers(&mut self, begun: Option<LogIndex>, now: Millis) {
         let since = *self.reconfiguring.waiting_since.get_or_insert(now);
         if now.saturating_sub(since) > RECONFIG_PATIENCE_MS {

@@ -228,7 +228,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id.0 as usize) else { return };
         connection.is_runnable = false;
         if !self.lease_holds(id, now) {
-            return;
+            return self.close(id, ConnectionEnd::LeaseOver);
         }
         while let Some(connection) = self.connections.get_mut(id.0 as usize) {
             if connection.end.is_some() {

@@ -64,7 +64,7 @@ pub struct PeerSettings {
     /// How long to wait for a connection to be made. 1 s.
     pub connect_timeout: Duration,
     /// How fast snapshots are sent, all together, in bytes per second. 100 MiB/s.
-    pub snapshot_bytes_per_second: NonZeroU64,
+    pub snapshot_bytes_per_second: Option<NonZeroU64>,
 }
 
 impl Default for PeerSettings {
@@ -74,7 +74,7 @@ impl Default for PeerSettings {
             versions: PROTOCOL,
             queue_bytes: 64 << 20,
             connect_timeout: Duration::from_secs(1),
-            snapshot_bytes_per_second: const { NonZeroU64::new(100 << 20).unwrap() },
+            snapshot_bytes_per_second: NonZeroU64::new(100 << 20),
         }
     }
 }

@@ -103,25 +103,27 @@ enum Stop {
 
 /// Spreads what is sent evenly, all transfers together.
 pub(super) struct Pace {
-    bytes_per_second: NonZeroU64,
+    /// `None` is no limit.
+    bytes_per_second: Option<NonZeroU64>,
     next: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(bytes_per_second: NonZeroU64) -> Pace {
+    pub(super) fn new(bytes_per_second: Option<NonZeroU64>) -> Pace {
         Pace { bytes_per_second, next: Instant::now() }
     }
 
     /// When so many bytes may be sent; the next ones come after them.
     fn reserve(&mut self, bytes: u64, now: Instant) -> Instant {
+        let Some(rate) = self.bytes_per_second else { return now };
         let at = self.next.max(now.checked_sub(BURST).unwrap_or(now));
-        self.next = at + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
+        self.next = at + Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
         at
     }
 
     /// A chunk takes at most a tenth of a second, if it has more than 4 KiB.
     fn chunk_bytes(&self) -> u64 {
-        (self.bytes_per_second.get() / 10).clamp(4 << 10, CHUNK_BYTES)
+        self.bytes_per_second.map_or(CHUNK_BYTES, |rate| (rate.get() / 10).clamp(4 << 10, CHUNK_BYTES))
     }
 }
 
@@ -393,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_rate_holds_over_any_time_and_a_pause_is_not_made_up_for() {
-        let mut pace = Pace::new(NonZeroU64::new(1_000).unwrap());
+        let mut pace = Pace::new(NonZeroU64::new(1_000));
         let start = Instant::now();
         let seconds = |at: Instant| at.saturating_duration_since(start).as_secs_f64().round();
         let first = pace.reserve(1_000, start);
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn chunks_are_small_where_the_rate_is_low() {
-        let chunk = |rate| Pace::new(NonZeroU64::new(rate).unwrap()).chunk_bytes();
+        let chunk = |rate| Pace::new(NonZeroU64::new(rate)).chunk_bytes();
         assert_eq!([chunk(1), chunk(1 << 20), chunk(100 << 20)], [4 << 10, (1 << 20) / 10, CHUNK_BYTES]);
     }
 

@@ -275,8 +275,7 @@ fn a_new_fetch_takes_the_place_of_one_that_is_under_way() {
 fn a_slow_rate_still_moves() {
     let store_of_one = store(&SimDisk::new(1));
     let info = snapshot(&store_of_one, 100 << 10);
-    let settings =
-        PeerSettings { snapshot_bytes_per_second: const { NonZeroU64::new(1 << 20).unwrap() }, ..loopback() };
+    let settings = PeerSettings { snapshot_bytes_per_second: NonZeroU64::new(1 << 20), ..loopback() };
     let one = Server::with(settings, myself(1), Standing::Member);
     one.peers.serve_snapshots(store_of_one);
     let mut two = Server::new(2);

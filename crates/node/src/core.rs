@@ -5,7 +5,7 @@
 //!
 //! * Commands of this server's clients wait in the replica until apply has judged them. They are passed on to whoever
 //!   leads: into the leader's own batch, or as [`PeerFrame::Forward`] to another server. Whenever the leader or its
-//!   term changes, the link to it breaks, or it refuses, everything pending is passed on again.
+//!   term changes, or the link to it breaks, everything pending is passed on again.
 //! * Whom the clients' sockets were heard from goes to the leader in numbered reports; what it acknowledges renews the
 //!   serving lease ([`Contact`]).
 

@@ -106,6 +106,51 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Hangs up on whoever connects, until what is returned is dropped: a client of an ensemble that has to wait here,
+    /// while this server reads its data or waits for its cluster, should try another server instead.
+    pub(crate) fn turn_away(&self) -> std::io::Result<TurnAway> {
+        let mut sockets = vec![self.socket.try_clone()?];
+        if let Some(linearizable) = &self.linearizable {
+            sockets.push(linearizable.try_clone()?);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new().name("ostler-turn-away".to_owned()).spawn({
+            let stop = stop.clone();
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for socket in &sockets {
+                        while let Ok((stream, _)) = socket.accept() {
+                            drop(stream);
+                        }
+                    }
+                    std::thread::sleep(TURN_AWAY_PAUSE);
+                }
+            }
+        })?;
+        Ok(TurnAway { stop, thread: Some(thread) })
+    }
+}
+
+/// See [`Listener::turn_away`].
+pub(crate) struct TurnAway {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for TurnAway {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It only accepts and closes.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How long somebody may wait to be turned away.
+const TURN_AWAY_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Opens a port, not blocking, on which the kernel queues at most `backlog` connections.
 pub(crate) fn bind(
     port_use: PortUse,

@@ -29,6 +29,9 @@ const MAX_EVENTS_PER_TURN: usize = 4096;
 /// A leader that is to stop gives up handing over after this long.
 const HAND_OVER_MS: Millis = 1_500;
 
+/// A stop waits at most this long for the log, once nobody waits for an answer any more.
+const STOP_MS: Millis = 3_000;
+
 /// What reaches the core.
 pub(crate) enum CoreEvent {
     /// A shard has something.
@@ -148,7 +151,7 @@ impl Core {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
         let mut next_tick = clock::now() + self.tick_ms;
-        let mut stopping = false;
+        let (mut stopping, mut stop_by) = (false, None);
         loop {
             let mut now = clock::now();
             let is_tick = now >= next_tick;
@@ -168,8 +171,13 @@ impl Core {
                     peers.set_targets(targets);
                 }
             }
-            if stopping && (self.core.is_durable() || self.log_given_up) {
+            // The leader may go on sending: what is not durable then counts nowhere yet.
+            let is_over = self.core.is_durable() || self.log_given_up || stop_by.is_some_and(|at| now >= at);
+            if stopping && is_over {
                 return;
+            }
+            if stopping && stop_by.is_none() {
+                stop_by = Some(now + STOP_MS);
             }
             let deadline = self.core.next_deadline().map_or(next_tick, |at| at.clamp(now + 1, next_tick));
             match self.events.recv_timeout(clock::until(deadline, now)) {
@@ -306,7 +314,7 @@ impl Core {
                 continue;
             }
             self.send(outgoing.take());
-            self.perform(effect, now);
+            self.perform(effect);
         }
         self.send(outgoing);
         let over_quota = self.core.take_over_quota();
@@ -330,7 +338,7 @@ impl Core {
         }
     }
 
-    fn perform(&mut self, effect: CoreEffect, now: Millis) {
+    fn perform(&mut self, effect: CoreEffect) {
         match effect {
             CoreEffect::Send { .. } => unreachable!("sent together"),
             CoreEffect::Persist(Persist { number, install, entries, hard_state, must_sync, then_send }) => {
@@ -363,7 +371,7 @@ impl Core {
                 // Dropping millions of znodes takes a while.
                 let _ = self.snapshots.send(SnapshotJob::Discard(state));
             }
-            CoreEffect::News(news) => self.tell(news, now),
+            CoreEffect::News(news) => self.tell(news),
         }
     }
 
@@ -386,7 +394,7 @@ impl Core {
         }
     }
 
-    fn tell(&mut self, news: News, _now: Millis) {
+    fn tell(&mut self, news: News) {
         if let Some((_, roster)) = &self.peers
             && matches!(news, News::Membership(_) | News::Installed { .. })
         {

@@ -213,13 +213,23 @@ pub(crate) fn recover(
     })
 }
 
+/// Time between two lines about how far a restore is, milliseconds.
+const PROGRESS_MS: ostler_node::Millis = 2_000;
+
 pub(crate) fn restore(mut reader: SnapshotReader, info: &SnapshotInfo) -> Result<State, RecoveryError> {
     let wrap = |source| RecoveryError::Snapshot { file: info.path.clone(), source };
     let mut restorer = Restorer::new(random_id());
+    let (mut bytes, mut tell_at) = (0u64, clock::now() + PROGRESS_MS);
     loop {
         let block = reader.next_block()?;
         if block.is_empty() {
             break;
+        }
+        bytes += block.len() as u64;
+        if clock::now() >= tell_at {
+            tell_at = clock::now() + PROGRESS_MS;
+            let (read_mib, file_mib) = (bytes >> 20, info.file_bytes >> 20);
+            tracing::info!(file = %info.path.display(), read_mib, file_mib, "reading a snapshot; the file is compressed");
         }
         restorer.feed(block).map_err(wrap)?;
     }

@@ -134,6 +134,8 @@ impl Server {
         let metrics_address = metrics_listener.as_ref().map(|listener| listener.local_addr()).transpose()?;
         let started = clock::now();
         let (core_sender, core_events) = channel();
+        let in_ensemble = config.ensemble.as_ref().is_some_and(|ensemble| ensemble.servers.len() > 1);
+        let turned_away = in_ensemble.then(|| listener.turn_away()).transpose()?;
         let Opened { recovered, peers, membership } = ensemble::open(&config, &core_sender, &core_events)?;
         let now = clock::now();
         let state: SharedState = Arc::new(parking_lot::RwLock::new(recovered.state));
@@ -244,6 +246,7 @@ impl Server {
             metrics: metrics.clone(),
             trace_mask: 306,
         };
+        drop(turned_away);
         let (acceptor, acceptor_handle) = Acceptor::new(listener, gate, handles)?;
         let mut server = Server {
             address,

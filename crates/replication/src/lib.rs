@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_that_is_no_member_any_more_proposes_nothing() {
+    fn a_leader_that_is_no_member_any_more_gives_up_leading() {
         let mut nodes: Vec<Replicator> = (1..=2)
             .map(|id| Replicator::new(Settings::new(id), Recovered::default(), &of(&[1, 2])).unwrap())
             .collect();
@@ -628,7 +628,11 @@ mod tests {
         nodes[0].propose_membership(&change).unwrap();
         exchange(&mut nodes);
         assert_eq!(nodes[0].membership().voters, [2]);
-        assert!(!nodes[0].may_propose(), "what it is asked for waits for the next leader");
+        assert!(!nodes[0].is_leader(), "it could not be asked for anything");
+        nodes[1].leader_is_gone();
+        nodes[1].campaign();
+        exchange(&mut nodes);
+        assert!(nodes[1].may_propose());
     }
 
     /// Runs until nothing is left to do, making every round durable at once.

@@ -30,6 +30,8 @@ struct World {
     sent: Vec<(u64, u64, PeerFrame)>,
     news: Vec<(u64, News)>,
     dead: BTreeSet<u64>,
+    /// Whose disk does nothing.
+    stuck: BTreeSet<u64>,
 }
 
 impl World {
@@ -71,6 +73,7 @@ impl World {
             sent: Vec::new(),
             news: Vec::new(),
             dead: BTreeSet::new(),
+            stuck: BTreeSet::new(),
         };
         for a in &ids {
             for b in ids.iter().filter(|b| *b != a) {
@@ -97,6 +100,7 @@ impl World {
                     is_busy = true;
                     match effect {
                         CoreEffect::Send { node: to, frame, .. } => self.deliver(node, to, frame),
+                        CoreEffect::Persist(_) if self.stuck.contains(&node) => {}
                         CoreEffect::Persist(round) => {
                             self.core(node).persisted(round.number);
                             for (to, frame) in round.then_send {
@@ -239,6 +243,22 @@ fn a_new_disk_gets_its_place_at_once_and_no_vote_before_it_has_the_log() {
     world.core(1).link_up(4, 3, now);
     world.pass(1_000);
     assert_eq!(world.core(1).membership, expected, "it has acknowledged nothing");
+}
+
+#[test]
+fn a_leader_whose_disk_has_stopped_hands_over() {
+    let mut world = World::led_by_first(3);
+    world.stuck.insert(1);
+    // The others make up for the first rounds; then no more are begun.
+    for _ in 0..5 {
+        world.ask_session(2);
+        world.settle();
+    }
+    assert!(world.sessions(2) < 5);
+    world.pass(3_000);
+    assert!(world.news.iter().any(|(node, news)| *node == 1 && matches!(news, News::DiskStuck { .. })));
+    assert_ne!(world.core(2).known.0, Some(1));
+    assert_eq!((world.sessions(2), world.sessions(3)), (5, 5));
 }
 
 #[test]

@@ -204,9 +204,9 @@ pub enum CoreError {
         /// Why.
         error: ostler_replication::EntryError,
     },
-    /// See [`ostler_replication::LostLog`].
+    /// See [`ostler_replication::HistoryError`].
     #[error(transparent)]
-    LostLog(#[from] ostler_replication::LostLog),
+    History(#[from] ostler_replication::HistoryError),
 }
 
 /// How this server stands, for reports.
@@ -255,6 +255,8 @@ struct Link {
     up: bool,
     /// Last heard anything from it.
     heard: Millis,
+    /// Last known to be up.
+    was_up: Millis,
 }
 
 /// A snapshot being installed.
@@ -381,7 +383,7 @@ impl Core {
 
     /// There is a link on which frames can be sent to `node`, which is server `server`.
     pub fn link_up(&mut self, node: u64, server: u8, now: Millis) {
-        self.links.insert(node, Link { server, up: true, heard: now });
+        self.links.insert(node, Link { server, up: true, heard: now, was_up: now });
         // Reports may have been lost with the link before, or with a process whose successor this is.
         if let Some(leader) = &mut self.leader {
             leader.expiry.interrupted(server, now);
@@ -395,6 +397,7 @@ impl Core {
     pub fn link_down(&mut self, node: u64, is_gone: bool, now: Millis) {
         if let Some(link) = self.links.get_mut(&node) {
             link.up = false;
+            link.was_up = now;
         }
         self.link_changed(node);
         if is_gone && self.replicator.leader() == Some(node) {
@@ -406,7 +409,7 @@ impl Core {
     /// of the disk this server id had.
     pub fn unborn(&mut self, server: u8, node: u64, now: Millis) {
         self.unborn.insert(server, (node, now));
-        self.replace(server, node);
+        self.replace(server, node, now);
     }
 
     fn link_changed(&mut self, node: u64) {

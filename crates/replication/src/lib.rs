@@ -140,7 +140,30 @@ pub enum ProposeError {
 #[error("the recovered log is inconsistent: {0}")]
 pub struct RecoverError(String);
 
-/// A message that shows that this node has lost a part of its log that it had acknowledged.
+/// A message that shows that some server's log is not what it was: going on would make two histories of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// This node has lost a part of its log that it had acknowledged.
+    #[error(transparent)]
+    LostLog(#[from] LostLog),
+    /// The leader's log contradicts what was committed here.
+    #[error(
+        "the leader's log has an entry of term {theirs} at index {index}, where one of term {ours} was committed here: \
+         another server was started with an old copy of its data directory, and what was acknowledged since may be \
+         missing there. Decide which servers have the right data before any of them goes on; the others' data \
+         directories are to be emptied (myid stays)"
+    )]
+    Contradicted {
+        /// Where.
+        index: LogIndex,
+        /// The term of the entry here.
+        ours: Term,
+        /// The term of the leader's.
+        theirs: Term,
+    },
+}
+
+/// What a node with this much of a log has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the leader knows this server's log up to entry {acknowledged}, but it ends at {last}: data that was acknowledged \
@@ -260,8 +283,9 @@ impl Replicator {
     /// Takes a message of another node. One that offers a snapshot only when that is fetched, verified and durable.
     ///
     /// # Errors
-    /// This node's log is shorter than what it has acknowledged. It must stop.
-    pub fn receive(&mut self, message: PeerMessage) -> Result<(), LostLog> {
+    /// This node's log is shorter than what it has acknowledged, or contradicts the leader's where it is committed. It
+    /// must stop.
+    pub fn receive(&mut self, message: PeerMessage) -> Result<(), HistoryError> {
         let message = message.0;
         let last = self.node.raft.raft_log.last_index();
         // The leader tells each follower only of entries that it has acknowledged.
@@ -269,7 +293,20 @@ impl Replicator {
             && message.term >= self.node.raft.term
             && message.commit > last
         {
-            return Err(LostLog { acknowledged: LogIndex(message.commit), last: LogIndex(last) });
+            return Err(LostLog { acknowledged: LogIndex(message.commit), last: LogIndex(last) }.into());
+        }
+        if message.get_msg_type() == MessageType::MsgAppend && message.term >= self.node.raft.term {
+            self.check_history(&message)?;
+        }
+        // Nobody can have more of a leader's log than the leader. Whoever says so has another history and counts for
+        // nothing; it finds out itself (`check_history`), or by its digest.
+        if message.get_msg_type() == MessageType::MsgAppendResponse
+            && message.term == self.node.raft.term
+            && self.is_leader()
+            && !message.reject
+            && message.index > last
+        {
+            return Ok(());
         }
         // What makes this node stand for election.
         if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installing.is_some() {
@@ -278,6 +315,25 @@ impl Replicator {
         // Answers of nodes that are no members (any more) are refused; that is all there can be.
         let _ = self.node.step(message);
         self.draw_timeout();
+        Ok(())
+    }
+
+    /// What is committed here must be what the leader has there.
+    fn check_history(&self, message: &Message) -> Result<(), HistoryError> {
+        let log = &self.node.raft.raft_log;
+        let previous = std::iter::once((message.index, message.log_term));
+        let entries = message.entries.iter().map(|entry| (entry.index, entry.term));
+        for (index, theirs) in previous.chain(entries).take_while(|&(index, _)| index <= log.committed) {
+            // What is not in memory any more was compared when it came.
+            if let Ok(ours) = log.term(index)
+                && index > 0
+                && ours != 0
+                && ours != theirs
+            {
+                let (ours, theirs) = (Term(ours), Term(theirs));
+                return Err(HistoryError::Contradicted { index: LogIndex(index), ours, theirs });
+            }
+        }
         Ok(())
     }
 
@@ -633,6 +689,39 @@ mod tests {
         nodes[1].campaign();
         exchange(&mut nodes);
         assert!(nodes[1].may_propose());
+    }
+
+    #[test]
+    fn a_leader_that_contradicts_what_is_committed_is_not_followed() {
+        let entries =
+            (1..=3).map(|index| LogEntry { term: Term(1), index: LogIndex(index), ..Default::default() });
+        let hard_state = HardState { term: 1, vote: 0, commit: 3 };
+        let recovered = Recovered { hard_state, entries: entries.collect(), ..Default::default() };
+        let mut node = Replicator::new(Settings::new(1), recovered, &of(&[1, 2])).unwrap();
+        let mut append = Message { from: 2, to: 1, term: 2, index: 2, log_term: 1, ..Default::default() };
+        append.set_msg_type(MessageType::MsgAppend);
+        assert_eq!(node.receive(PeerMessage(append.clone())), Ok(()));
+        append.entries.push(Entry { index: 3, term: 2, ..Default::default() });
+        let contradicted = HistoryError::Contradicted { index: LogIndex(3), ours: Term(1), theirs: Term(2) };
+        assert_eq!(node.receive(PeerMessage(append.clone())), Err(contradicted));
+        // Of a term that is over nothing counts.
+        append.term = 1;
+        assert_eq!(node.receive(PeerMessage(append)), Ok(()));
+    }
+
+    #[test]
+    fn nobody_has_more_of_a_leaders_log_than_the_leader() {
+        let mut nodes: Vec<Replicator> = (1..=2)
+            .map(|id| Replicator::new(Settings::new(id), Recovered::default(), &of(&[1, 2])).unwrap())
+            .collect();
+        nodes[0].campaign();
+        exchange(&mut nodes);
+        let last = nodes[0].last().0;
+        let mut answer =
+            Message { from: 2, to: 1, term: nodes[0].term().0, index: last.0 + 5, ..Default::default() };
+        answer.set_msg_type(MessageType::MsgAppendResponse);
+        nodes[0].receive(PeerMessage(answer)).unwrap();
+        assert_eq!(nodes[0].progress()[0].matched, last);
     }
 
     /// Runs until nothing is left to do, making every round durable at once.

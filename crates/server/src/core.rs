@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ostler_node::{
     Core as Decider, CoreEffect, CoreError, CoreStatus, Millis, News, Persist, ShardRequests, SharedState,
 };
-use ostler_replication::SnapshotOffer;
+use ostler_replication::{HistoryError, SnapshotOffer};
 use ostler_storage::SnapshotStore;
 use ostler_tree::State;
 use ostler_types::{LogIndex, SessionId};
@@ -425,11 +425,13 @@ impl Core {
 fn or_die(result: Result<(), CoreError>) {
     if let Err(error) = result {
         let remedy = match &error {
-            CoreError::LostLog(_) => {
+            CoreError::History(HistoryError::LostLog(_)) => {
                 ". Empty dataDir and dataLogDir of this server (myid stays) and start it again: it takes its place \
                  with the others' data"
             }
-            CoreError::Entry { .. } | CoreError::Membership { .. } => "",
+            CoreError::Entry { .. }
+            | CoreError::Membership { .. }
+            | CoreError::History(HistoryError::Contradicted { .. }) => "",
         };
         crate::die(crate::EXIT_DATA, format_args!("{error}{remedy}"));
     }

@@ -55,8 +55,10 @@ pub(crate) fn news(news: &News) {
         ),
         News::Installed { index } => tracing::info!(%index, "a snapshot is in place; its clients come again"),
         News::Removed => tracing::error!(
-            "this server has been removed from the ensemble: it serves no clients and may be stopped. Added again with \
-             reconfig it goes on with the data it has"
+            "this server's disk has been removed from the ensemble: by reconfig, or because an empty disk with its number \
+             took its place while it was away. It serves no clients. After a reconfig: add it again and it goes on with \
+             the data it has, or stop it. After a replacement: see that no other server has its myid, empty its dataDir \
+             and dataLogDir (myid stays) and start it again"
         ),
         News::DiskStuck { for_ms } => tracing::error!(
             for_ms,

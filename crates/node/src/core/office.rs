@@ -21,6 +21,8 @@ const NEW_LEADER_MS: Millis = 2_000;
 const AWAIT_ABSENT_MS: Millis = 5_000;
 /// A server without a cluster that has not introduced itself for this long is gone.
 const UNBORN_MS: Millis = 5_000;
+/// How long a server's disk must not have been connected before an empty one takes its place.
+const REPLACE_AFTER_MS: Millis = 5_000;
 /// Time between two looks at a membership that is not as wanted.
 const LOOK_MS: Millis = 50;
 /// A proposed step of membership that has not applied after this time is proposed again.
@@ -203,13 +205,19 @@ impl Core {
     }
 
     /// A server whose disk is new asks for the place of the one it had. Granted if that one is not there.
-    pub(super) fn replace(&mut self, server: u8, node: u64) {
+    ///
+    /// A server that is only being restarted must not lose its place to an empty one that has its number by mistake: the
+    /// old disk must have been away for a while.
+    pub(super) fn replace(&mut self, server: u8, node: u64, now: Millis) {
         let state = self.replica.state().read();
         let old = state.membership().members.get(&server).and_then(|member| member.node);
         let may_replace = state.membership().may_replace(server, node);
         drop(state);
         let is_there = old.is_some_and(|old| {
-            self.links.get(&old).is_some_and(|link| link.up) || old == self.replicator.node_id()
+            let away_since = self.links.get(&old).map_or(self.reconfiguring.since, |link| {
+                if link.up { now } else { link.was_up.max(self.reconfiguring.since) }
+            });
+            old == self.replicator.node_id() || now.saturating_sub(away_since) < REPLACE_AFTER_MS
         });
         if old.is_some() && may_replace && !is_there {
             self.own_command(&Command::BeginReplace { server, node });

@@ -229,11 +229,16 @@ fn who_stood_before_the_others_had_noticed_stands_again() {
 }
 
 #[test]
-fn a_new_disk_gets_its_place_at_once_and_no_vote_before_it_has_the_log() {
+fn a_new_disk_gets_the_place_of_one_that_stays_away_and_no_vote_before_it_has_the_log() {
     let mut world = World::led_by_first(3);
     world.dead.extend([3, 4]);
     let now = world.now;
     world.core(1).link_down(3, true, now);
+    world.core(1).unborn(3, 4, now);
+    world.pass(1_000);
+    assert_eq!(world.core(1).membership.voters, [1, 2, 3], "the old disk may only be restarting");
+    world.pass(5_000);
+    let now = world.now;
     world.core(1).unborn(3, 4, now);
     world.settle();
     world.pass(300);

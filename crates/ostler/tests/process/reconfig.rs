@@ -87,13 +87,13 @@ fn a_server_joins_as_an_observer_is_promoted_and_others_leave() {
     let stays = [1, 2, 3, 4].into_iter().find(|&id| id != leader && id != follower).unwrap();
     let removed = ensemble.reconfig(stays, &["--remove", &follower.to_string()]).unwrap();
     assert!(!removed.contains(&follower));
-    ensemble.wait_for_log(follower, "removed from the ensemble");
+    ensemble.wait_for_log(follower, "been removed from the ensemble");
     wait_for("the removed server to serve nobody", || ensemble.mode(follower).is_none());
 
     let load = Load::start(&ensemble, stays, "load");
     let removed = ensemble.reconfig(stays, &["--remove", &leader.to_string()]).unwrap();
     assert_eq!(removed.len(), 2);
-    ensemble.wait_for_log(leader, "removed from the ensemble");
+    ensemble.wait_for_log(leader, "been removed from the ensemble");
     load.end();
 
     // It comes back with the disk it has.
@@ -128,7 +128,7 @@ fn a_dead_server_is_replaced_under_its_id_and_under_another() {
 
     // Started again, the old one learns that its place is taken.
     ensemble.start(3);
-    ensemble.wait_for_log(3, "removed from the ensemble");
+    ensemble.wait_for_log(3, "been removed from the ensemble");
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) struct Reconfiguring {
     /// When to look again although nothing has applied, and the last index looked at.
     next_look: Millis,
     seen: LogIndex,
+    /// Whether the last look found something to do: then the next entry may be what it waits for.
+    is_under_way: bool,
 }
 
 impl Core {
@@ -106,7 +108,9 @@ impl Core {
             }
             self.reconfiguring.proposed = None;
         }
-        if self.reconfiguring.next_look > now && self.reconfiguring.seen == applied {
+        // Ordinary writes must not pay for a membership that is as wanted.
+        let has_news = self.reconfiguring.is_under_way && self.reconfiguring.seen != applied;
+        if self.reconfiguring.next_look > now && !has_news {
             return;
         }
         (self.reconfiguring.next_look, self.reconfiguring.seen) = (now + LOOK_MS, applied);
@@ -145,6 +149,7 @@ impl Core {
         let has_quorum =
             !is_new_change || members.has_wanted_quorum(|server| server == me || node_of(server).is_some());
         drop(state);
+        self.reconfiguring.is_under_way = begun.is_some() || step != NextStep::Idle;
         if is_new_change && !has_quorum {
             if now.saturating_sub(self.reconfiguring.since) >= NEW_LEADER_MS {
                 self.abandon(begun, now);
